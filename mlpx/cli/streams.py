@@ -1,0 +1,80 @@
+"""Standard streams that may vanish: a closed pipe, a full disk or a lost terminal costs the output, never the run."""
+
+import codecs
+import contextlib
+import os
+import sys
+import warnings
+from collections.abc import Iterator
+from typing import Any, TextIO
+
+from mlpx.errors import printable
+
+_ERRORS = "mlpx-file-names"
+
+
+def _as_in_file_names(error: UnicodeError) -> tuple[bytes, int]:
+    """What the stream's encoding has no letter for is written as in a file's name, so that a printed path is exact."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    text = error.object[error.start : error.end]
+    try:
+        return os.fsencode(text), error.end
+    except UnicodeError:
+        return text.encode("ascii", "backslashreplace"), error.end
+
+
+codecs.register_error(_ERRORS, _as_in_file_names)
+
+
+class Stream:
+    """A text stream whose first failing write sends it and all that follows to nowhere."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Write ``text``, or drop it where the stream has failed."""
+        try:
+            self._stream.write(text)
+        except (OSError, ValueError):
+            self._give_up()
+        return len(text)
+
+    def flush(self) -> None:
+        """Flush, or drop what cannot be written."""
+        try:
+            self._stream.flush()
+        except (OSError, ValueError):
+            self._give_up()
+
+    def _give_up(self) -> None:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, self._stream.fileno())
+        os.close(nowhere)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+@contextlib.contextmanager
+def protected() -> Iterator[None]:
+    """Standard streams that cannot fail, and warnings that are one line on stderr."""
+    before = sys.stdout, sys.stderr, warnings.showwarning
+    for name, descriptor in (("stdout", 1), ("stderr", 2)):
+        stream = getattr(sys, name)
+        if stream is None:  # it was closed before we started
+            stream = open(descriptor, "w", closefd=False)  # noqa: SIM115
+        stream.reconfigure(errors=_ERRORS)
+        setattr(sys, name, Stream(stream))
+    warnings.showwarning = lambda message, *_, **__: warn(str(message))
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        sys.stdout, sys.stderr, warnings.showwarning = before
+
+
+def warn(text: str) -> None:
+    """Say a warning in one line on stderr."""
+    print(f"warning: {printable(text)}", file=sys.stderr, flush=True)

@@ -1,0 +1,103 @@
+"""Carrying out a run: a new one, or one that goes on. Imports torch, so the commands import it last."""
+
+import gc
+import importlib
+import shlex
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from mlpx.cli import streams, views
+from mlpx.cli.options import Output
+from mlpx.errors import Bug, CheckFailed, Interrupted, as_mlpx_error
+from mlpx.runs import checks, folder, resuming
+from mlpx.runs.events import End, Event
+from mlpx.runs.execution import Execution
+from mlpx.runs.folder import Run
+from mlpx.settings.base import Settings
+from mlpx.training import devices
+from mlpx.training.signals import StopFlag
+
+
+def train(settings: Settings, name: str, output: Output) -> None:
+    """Train an experiment in a new run folder; raises MlpxError."""
+    _collect_garbage()
+    module = _experiment(settings)
+    checks.require_known(output.checks, module.METRICS)
+    device = devices.choose(output.device)
+    experiment = module.build(settings, device)
+    with StopFlag() as stop, folder.create(output.runs_dir, settings.experiment, name) as run:
+        run.document = {"command": shlex.join(["mlpx", *sys.argv[1:]]), "resumed_from_epoch": []}
+        execution = Execution(
+            run, experiment, device=device, stop=stop, checkpoint_every=output.checkpoint_every, checks=output.checks
+        )
+        _show(run, settings, execution.events(), output, stop)
+
+
+def resume(path: Path, epochs: int | None, output: Output) -> None:
+    """Go on with the run at ``path``, perhaps to more epochs; raises MlpxError."""
+    _collect_garbage()
+    with StopFlag() as stop, Run(path) as run:
+        run.read_document()
+        settings = resuming.extend(run.read_settings(), epochs)
+        module = _experiment(settings)
+        checks.require_known(output.checks, module.METRICS)
+        if run.has_finished(settings.epochs):
+            metrics = run.document["metrics"]
+            failed = [check for check in output.checks if not check.holds(metrics)]
+            end = End(metrics, (), f"already finished: {settings.epochs} epochs", failed)
+            _show(run, settings, [end], output, stop)
+            return
+        device = devices.choose(output.device)
+        checkpoint, warnings = resuming.read_checkpoint(run, settings)
+        for warning in warnings:
+            streams.warn(warning)
+        experiment = module.build(settings, device)
+        if checkpoint is not None:
+            experiment.load_state(checkpoint.state)
+        run.tidy()
+        run.add_resumption(checkpoint.position.epoch if checkpoint else 0)
+        execution = Execution(
+            run,
+            experiment,
+            device=device,
+            stop=stop,
+            checkpoint_every=output.checkpoint_every,
+            checks=output.checks,
+            resume_from=checkpoint,
+        )
+        _show(run, settings, execution.events(), output, stop)
+
+
+def _collect_garbage() -> None:
+    """From here on; what the imports made is there to stay and need not be walked."""
+    gc.freeze()
+    gc.enable()
+
+
+def _experiment(settings: Settings) -> Any:
+    return importlib.import_module(f"mlpx.experiments.{settings.experiment}")
+
+
+def _show(run: Run, settings: Settings, events: Iterable[Event], output: Output, stop: StopFlag) -> None:
+    """Show a run's events; raise what its end calls for."""
+    view = views.choose(quiet=output.quiet, as_json=output.json)
+    view.start(run, settings)
+    failed: Sequence[checks.Check] = ()
+    try:
+        for event in events:
+            view.show(event)
+            if isinstance(event, End):
+                failed = event.failed
+    except Exception as error:
+        if as_mlpx_error(error) is None:
+            raise Bug(error, f"The traceback is in {run.path / 'error.log'}.") from error
+        raise
+    finally:
+        view.end(run)
+    if stop.signum is not None:
+        raise Interrupted(stop.signum, "the run had finished", "")
+    if failed:
+        values = "; ".join(f"{check} does not hold, it is {run.document['metrics'][check.metric]}" for check in failed)
+        raise CheckFailed("check", values, f"See {run.path}.")

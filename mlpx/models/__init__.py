@@ -1,0 +1,1 @@
+"""Models from plain numbers."""

@@ -1,0 +1,161 @@
+"""A run from its first step to its last file: the loop's records made durable, then passed on as events."""
+
+import contextlib
+import json
+import shlex
+import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+
+import safetensors.torch
+import torch
+
+from mlpx.errors import Diverged, InputError, Interrupted, as_mlpx_error
+from mlpx.runs import checkpoints
+from mlpx.runs.checkpoints import Checkpoint
+from mlpx.runs.checks import Check
+from mlpx.runs.events import End, Event, Experiment, Notice, Row
+from mlpx.runs.files import write_file
+from mlpx.runs.folder import Run
+from mlpx.runs.metrics import Metrics, row
+from mlpx.runs.provenance import describe, now
+from mlpx.training.loop import START, EpochRecord, Position, fit
+from mlpx.training.signals import StopFlag
+
+REDRAW_SECONDS = 30.0
+
+
+class Execution:
+    """Trains an experiment into a run folder; what is shown of it comes from :meth:`events`."""
+
+    def __init__(
+        self,
+        run: Run,
+        experiment: Experiment,
+        *,
+        device: torch.device,
+        stop: StopFlag,
+        checkpoint_every: float,
+        checks: Sequence[Check] = (),
+        resume_from: Checkpoint | None = None,
+    ) -> None:
+        """``stop`` asks it to save and stop; ``checkpoint_every`` is in seconds.
+
+        ``experiment`` must already have the state of ``resume_from``.
+        """
+        self._run = run
+        self._experiment = experiment
+        self._device = device
+        self._stop = stop
+        self._checkpoint_every = checkpoint_every
+        self._checks = checks
+        self._resume_from = resume_from
+        self._metrics = Metrics(run.path / "metrics.csv", experiment.columns)
+
+    def events(self) -> Iterator[Event]:
+        """Run to the end.
+
+        A failure is written to ``run.json`` before it is raised, a bug's traceback to ``error.log``.
+        """
+        try:
+            self._begin()
+            yield from self._train()
+            yield from self._finish()
+        except Exception as error:
+            if isinstance(error, Diverged):
+                yield from self._draw("loss.png", self._draw_losses)
+            with contextlib.suppress(OSError, InputError):  # the disk may be what failed
+                self._record_failure(error)
+            raise
+        finally:
+            self._metrics.close()
+
+    def _begin(self) -> None:
+        settings, resume_from = self._experiment.settings, self._resume_from
+        self._run.write_settings(settings)
+        self._run.update(
+            {
+                "experiment": settings.experiment,
+                "status": "running",
+                "exit_code": None,
+                "seed": settings.seed,
+                "metrics": {},
+                "started": self._run.document.get("started", now()),
+                "ended": None,
+                **describe(self._device),
+            }
+        )
+        if resume_from is None:
+            self._metrics.start()
+        else:
+            self._metrics.go_back(resume_from.metrics_offset, settings.epochs, settings.eval_every)
+
+    def _train(self) -> Iterator[Event]:
+        settings, resume_from = self._experiment.settings, self._resume_from
+        position, seconds = (resume_from.position, resume_from.seconds) if resume_from else (START, 0.0)
+        saved_at = drawn_at = time.monotonic()
+        for record in fit(self._experiment, settings.epochs, settings.eval_every, position, seconds):
+            if isinstance(record, EpochRecord):
+                self._metrics.append(record)
+                yield Row(row(record))
+            else:
+                yield record
+            position, seconds = record.position, record.seconds
+            if self._stop.signum is not None:
+                self._save(position, seconds)
+                remedy = f"Go on with 'mlpx resume {shlex.quote(str(self._run.path))}'."
+                raise Interrupted(self._stop.signum, f"saved after epoch {position.epoch}", remedy)
+            if time.monotonic() - saved_at >= self._checkpoint_every:
+                self._save(position, seconds)
+                if time.monotonic() - drawn_at >= REDRAW_SECONDS:
+                    yield from self._draw("loss.png", self._draw_losses)
+                    drawn_at = time.monotonic()
+                saved_at = time.monotonic()
+        self._save(position, seconds)
+
+    def _save(self, position: Position, seconds: float) -> None:
+        self._metrics.sync()
+        checkpoint = Checkpoint(
+            settings=self._experiment.settings.model_dump(),
+            position=position,
+            seconds=seconds,
+            metrics_offset=self._metrics.offset,
+            torch_version=str(torch.__version__),
+            state=self._experiment.state(),
+        )
+        checkpoints.save(self._run.checkpoints, checkpoint)
+
+    def _finish(self) -> Iterator[Event]:
+        settings = self._experiment.settings
+        last = self._metrics.last()
+        outcome = self._experiment.outcome(last)
+        # One key: safetensors writes several in no fixed order, and the same run must give the same bytes.
+        about = {"settings": json.dumps({"experiment": settings.experiment, **settings.model_dump()})}
+        files = {"weights.safetensors": safetensors.torch.save(dict(outcome.weights), about), **outcome.files}
+        for name, data in files.items():
+            write_file(self._run.path / name, data)
+        for name, draw in {"loss.png": self._draw_losses, **outcome.pictures}.items():
+            yield from self._draw(name, draw)
+        metrics = {**last, **outcome.metrics}
+        failed = [check for check in self._checks if not check.holds(metrics)]
+        exit_code = 128 + self._stop.signum if self._stop.signum is not None else 3 if failed else 0
+        finished = {"status": "finished", "exit_code": exit_code, "metrics": metrics, "ended": now()}
+        self._run.update({**finished, **outcome.facts})
+        yield End(metrics, outcome.tables, outcome.summary, failed)
+
+    def _draw_losses(self) -> bytes:
+        return self._experiment.draw_losses(self._metrics.rows())
+
+    def _draw(self, name: str, draw: Callable[[], bytes]) -> Iterator[Event]:
+        """Draw a picture; one that fails costs a warning, never the run."""
+        try:
+            write_file(self._run.path / name, draw())
+        except Exception as error:
+            yield Notice(f"{name} could not be drawn: {error}")
+
+    def _record_failure(self, error: Exception) -> None:
+        known = as_mlpx_error(error)
+        if known is None:
+            write_file(self._run.path / "error.log", traceback.format_exc().encode(errors="backslashreplace"))
+        status, exit_code = (known.status, known.exit_code) if known else ("failed", 1)
+        self._run.update({"status": status, "exit_code": exit_code, "metrics": self._metrics.last(), "ended": now()})

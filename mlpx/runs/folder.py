@@ -1,0 +1,186 @@
+"""Run folders: making one, finding one, and holding one."""
+
+import difflib
+import fcntl
+import itertools
+import json
+import math
+import os
+import platform
+import re
+import secrets
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Self
+
+from mlpx.errors import InputError, Locked, MachineError, UsageError
+from mlpx.runs.files import remove_temporaries, sync_folder, write_file
+from mlpx.settings import MODELS
+from mlpx.settings.base import Settings
+from mlpx.settings.files import read_regular, read_toml, resolve, to_toml
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+LATEST = "latest"
+
+
+class Run:
+    """A run folder held by this process, by a lock that the kernel frees whatever happens to the process."""
+
+    def __init__(self, path: Path) -> None:
+        """Lock the folder.
+
+        Raises:
+            Locked: a live process holds it.
+        """
+        self.path = path.absolute()
+        self.document: dict[str, Any] = {}
+        self._lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.pread(self._lock, 100, 0).decode(errors="replace").strip() or "another process"
+            os.close(self._lock)
+            raise Locked(path, f"is held by {holder}", "Wait for it, or stop it.") from None
+        os.ftruncate(self._lock, 0)
+        os.pwrite(self._lock, f"process {os.getpid()} on {platform.node()}\n".encode(), 0)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._lock)
+
+    @property
+    def checkpoints(self) -> Path:
+        """The folder of checkpoints."""
+        return self.path / "checkpoints"
+
+    def write_settings(self, settings: Settings) -> None:
+        """Write ``config.toml``."""
+        write_file(self.path / "config.toml", to_toml(settings).encode())
+
+    def read_settings(self) -> Settings:
+        """The settings in ``config.toml``.
+
+        Raises:
+            InputError: it is missing or broken.
+        """
+        path = self.path / "config.toml"
+        try:
+            experiment = str(read_toml(path).get("experiment"))
+            if experiment not in MODELS:
+                raise InputError(path, f"names no known experiment ({experiment!r})", "Start the run anew.")
+            return resolve(MODELS[experiment], {}, path)
+        except UsageError as error:
+            raise InputError("not a run that can be resumed", error, "Start the run anew.") from error
+
+    def read_document(self) -> None:
+        """Take up what ``run.json`` says; a run killed before it was written has none.
+
+        Raises:
+            InputError: it is broken.
+        """
+        path = self.path / "run.json"
+        try:
+            document = json.loads(read_regular(path))
+        except FileNotFoundError:
+            return
+        except (ValueError, RecursionError) as error:
+            raise InputError(path, f"is not JSON ({error})", "Remove it, and resume.") from error
+        if not isinstance(document, dict):
+            raise InputError(path, "is not a JSON object", "Remove it, and resume.")
+        self.document = document
+
+    def update(self, facts: Mapping[str, Any]) -> None:
+        """Change what ``run.json`` says; a number that is not finite becomes null."""
+        self.document |= facts
+        text = json.dumps(finite(self.document), indent=2, allow_nan=False) + "\n"
+        write_file(self.path / "run.json", text.encode())
+
+    def has_finished(self, epochs: int) -> bool:
+        """Whether ``run.json`` says that this many epochs were trained to the end."""
+        metrics = self.document.get("metrics")
+        trained = metrics.get("epoch") if isinstance(metrics, dict) else None
+        return self.document.get("status") == "finished" and trained == epochs
+
+    def add_resumption(self, epoch: int) -> None:
+        """Note that the run goes on from ``epoch``."""
+        before = self.document.get("resumed_from_epoch")
+        self.document["resumed_from_epoch"] = [*(before if isinstance(before, list) else []), epoch]
+
+    def tidy(self) -> None:
+        """Remove what a killed process left half-written."""
+        for folder in (self.path, self.checkpoints):
+            remove_temporaries(folder)
+
+
+def create(runs_dir: Path, experiment: str, name: str) -> Run:
+    """Make and lock a new folder ``runs_dir/YYYYMMDD-HHMMSS-experiment-name`` (UTC), and point ``latest`` at it.
+
+    Raises:
+        UsageError: the name has other characters than a folder's name may have.
+        MachineError: the folder cannot be made.
+    """
+    require_name(name)
+    stem = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{experiment}-{name}"
+    try:
+        runs_dir.mkdir(parents=True, exist_ok=True)
+        for number in itertools.count(1):
+            path = runs_dir / (stem if number == 1 else f"{stem}-{number}")
+            try:
+                path.mkdir()
+                break
+            except FileExistsError:
+                continue
+        sync_folder(runs_dir)
+        run = Run(path)
+        _point_latest(runs_dir, path.name)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise MachineError(
+            runs_dir, f"cannot make a run folder there: {reason}", "Choose another --runs-dir."
+        ) from error
+    return run
+
+
+def require_name(name: str) -> None:
+    """Raise UsageError for a name that could not end a folder's name everywhere."""
+    if not NAME.fullmatch(name):
+        rule = "Use letters, digits, '.', '_' and '-', a letter or digit first, 64 at most."
+        raise UsageError("--name", f"{name!r} is not a name", rule)
+
+
+def find(reference: str, runs_dir: Path) -> Path:
+    """The run folder that ``reference`` means: ``latest``, a name inside ``runs_dir``, or a path.
+
+    Raises:
+        InputError: there is none.
+    """
+    if reference:
+        for path in (runs_dir / reference, Path(reference)):
+            if path.is_dir():
+                return path.resolve()
+    names = sorted(path.name for path in runs_dir.glob("*") if path.is_dir()) if runs_dir.is_dir() else []
+    near = difflib.get_close_matches(reference, names, n=3, cutoff=0.5)
+    remedy = f"The nearest: {', '.join(near)}." if near else f"{runs_dir} holds {len(names) or 'no'} runs."
+    raise InputError(reference, "no such run", remedy)
+
+
+def finite(value: Any) -> Any:
+    """``value`` with every number that is not finite replaced by ``None``, as JSON has none."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, Mapping):
+        return {key: finite(item) for key, item in value.items()}
+    return [finite(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def _point_latest(runs_dir: Path, name: str) -> None:
+    """Replace the link ``latest`` atomically; anything there that is no link is the user's and stays."""
+    link = runs_dir / LATEST
+    if link.exists() and not link.is_symlink():
+        return
+    temporary = runs_dir / f".{LATEST}.{secrets.token_hex(4)}.tmp"
+    os.symlink(name, temporary)
+    os.replace(temporary, link)

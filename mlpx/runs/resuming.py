@@ -1,0 +1,55 @@
+"""Taking up a run where its last whole checkpoint stands."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mlpx.errors import UsageError
+from mlpx.runs import checkpoints
+from mlpx.runs.checkpoints import Checkpoint
+from mlpx.runs.folder import Run
+from mlpx.settings.base import Settings
+from mlpx.settings.files import resolve
+
+
+def extend(settings: Settings, epochs: int | None) -> Settings:
+    """``settings`` with ``epochs`` raised.
+
+    Raises:
+        UsageError: fewer epochs than before, or too many.
+    """
+    if epochs is None or epochs == settings.epochs:
+        return settings
+    if epochs < settings.epochs:
+        raise UsageError("--epochs", f"the run already has {settings.epochs}, and {epochs} are fewer", "Give more.")
+    return resolve(type(settings), settings.model_dump() | {"epochs": epochs})
+
+
+def read_checkpoint(run: Run, settings: Settings) -> tuple[Checkpoint | None, list[str]]:
+    """The checkpoint to go on from, ``None`` where the run has none yet, and what there is to warn of.
+
+    Raises:
+        InputError: there are checkpoints, but none that is whole.
+        UsageError: it was made with other settings.
+    """
+    checkpoint, broken = checkpoints.load_newest(run.checkpoints)
+    warnings = [f"{path.name} is broken; going on from the checkpoint before it" for path in broken]
+    if checkpoint is None:
+        return None, warnings
+    _require_same(checkpoint.settings, settings, run.path / "config.toml")
+    if checkpoint.torch_version != str(torch.__version__):
+        made = f"torch {checkpoint.torch_version}, and this is {torch.__version__}"
+        warnings.append(f"the checkpoint was made with {made}: bits may differ")
+    return checkpoint, warnings
+
+
+def _require_same(before: dict[str, Any], settings: Settings, path: Path) -> None:
+    """Every setting must be as it was, but for more epochs."""
+    after = settings.model_dump()
+    differ = [key for key in sorted(before.keys() | after.keys()) if before.get(key) != after.get(key)]
+    if "epochs" in differ and isinstance(before.get("epochs"), int) and before["epochs"] < after["epochs"]:
+        differ.remove("epochs")
+    if differ:
+        changes = ", ".join(f"{key} was {before.get(key)!r} and is {after.get(key)!r}" for key in differ)
+        raise UsageError(path, f"settings cannot change on resume ({changes})", "Put them back, or start a new run.")

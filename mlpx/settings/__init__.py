@@ -1,0 +1,6 @@
+"""What can be set: one frozen model an experiment, and the TOML files that fill it. Free of torch."""
+
+from mlpx.settings.base import Settings
+from mlpx.settings.poly import PolySettings
+
+MODELS: dict[str, type[Settings]] = {model.experiment: model for model in (PolySettings,)}

@@ -1,0 +1,54 @@
+"""The settings that every experiment has, and how a field describes itself to a person."""
+
+from abc import abstractmethod
+from typing import Annotated, Any, ClassVar, Literal, get_args, get_origin
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.fields import FieldInfo
+
+Seed = Annotated[int, Field(ge=0, le=2**63 - 1, description="Seed of data, initial weights and batch order")]
+Epochs = Annotated[int, Field(ge=1, le=10**9, description="Passes over the training set")]
+LearningRate = Annotated[float, Field(gt=0, description="Learning rate of SGD")]
+BatchSize = Annotated[int, Field(ge=1, le=10**9, description="Examples a step; more than there are means all")]
+WeightDecay = Annotated[float, Field(ge=0, description="L2 penalty: this times each weight joins its gradient")]
+EvalEvery = Annotated[int, Field(ge=1, le=10**9, description="Epochs between rows of the table")]
+
+
+class Settings(BaseModel):
+    """The common settings; each experiment's own model adds to them and gives the defaults."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+    experiment: ClassVar[str]
+
+    seed: Seed
+    epochs: Epochs
+    lr: LearningRate
+    batch_size: BatchSize
+    weight_decay: WeightDecay
+    eval_every: EvalEvery
+
+    @property
+    @abstractmethod
+    def label(self) -> str:
+        """What ends the run folder's name when ``--name`` is not given."""
+
+
+def allowed(field: FieldInfo) -> str:
+    """The values that a field takes, in words: "a whole number from 0 to 19"."""
+    if get_origin(field.annotation) is Literal:
+        return "one of " + ", ".join(map(str, get_args(field.annotation)))
+    nouns: dict[object, str] = {int: "a whole number", float: "a number", bool: "true or false"}
+    noun = nouns.get(field.annotation, "text")
+    low, high = bound(field, "ge"), bound(field, "le")
+    if low is not None and high is not None:
+        return f"{noun} from {low:g} to {high:g}"
+    if low is not None:
+        return f"{noun} of at least {low:g}"
+    above = bound(field, "gt")
+    return noun if above is None else f"{noun} above {above:g}"
+
+
+def bound(field: FieldInfo, kind: str) -> Any:
+    """The field's bound of that kind (``ge``, ``gt``, ``le``), or ``None``."""
+    return next((getattr(m, kind) for m in field.metadata if getattr(m, kind, None) is not None), None)

@@ -1,0 +1,85 @@
+"""Settings from typed options and TOML files, and back to TOML."""
+
+import difflib
+import errno
+import os
+import stat
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import tomli_w
+from pydantic import ValidationError
+
+from mlpx.errors import UsageError
+from mlpx.settings.base import Settings, allowed
+
+MAX_FILE_BYTES = 64 * 1024
+
+S = TypeVar("S", bound=Settings)
+
+
+def read_regular(path: Path, limit: int = -1) -> bytes:
+    """Up to ``limit`` bytes of a regular file; OSError for anything else, and never a wait for a fifo."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    with open(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "is not a regular file", str(path))
+        return file.read(limit)
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The table in a settings file.
+
+    Raises:
+        UsageError: the file cannot be read, is not UTF-8 or not TOML.
+    """
+    remedy = "Give a TOML file of settings."
+    try:
+        data = read_regular(path, MAX_FILE_BYTES + 1)
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        raise UsageError(path, getattr(error, "strerror", None) or error, remedy) from error
+    if len(data) > MAX_FILE_BYTES:
+        raise UsageError(path, f"is longer than {MAX_FILE_BYTES // 1024} KiB", remedy)
+    try:
+        return tomllib.loads(data.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        raise UsageError(path, f"is not UTF-8 at byte {error.start}", "Save it as UTF-8.") from error
+    except (tomllib.TOMLDecodeError, ValueError, RecursionError) as error:
+        raise UsageError(path, f"is not TOML: {error}", "Correct it.") from error
+
+
+def resolve(model: type[S], typed: Mapping[str, Any], file: Path | None = None) -> S:
+    """Settings from typed options, over a file's, over the defaults.
+
+    Raises:
+        UsageError: an unknown key, a wrong type, a value out of bounds; names key, value and remedy.
+    """
+    from_file = read_toml(file) if file is not None else {}
+    written_for = from_file.pop("experiment", model.experiment)
+    if written_for != model.experiment:
+        raise UsageError(file, f"is for experiment {written_for!r}", f"Give a file for {model.experiment!r}.")
+    values = from_file | {key: value for key, value in typed.items() if value is not None}
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        key = str(first["loc"][0])
+        option = "--" + key.replace("_", "-")
+        what = option if typed.get(key) is not None or file is None else f"{file}: {key}"
+        raise _usage_error(model, what, key, first["input"]) from error
+
+
+def _usage_error(model: type[Settings], what: str, key: str, value: object) -> UsageError:
+    if key not in model.model_fields:
+        near = difflib.get_close_matches(key, model.model_fields, n=1)
+        names = f"Did you mean {near[0]!r}?" if near else f"The settings are {', '.join(model.model_fields)}."
+        return UsageError(what, "no such setting", names)
+    shown = {True: "true", False: "false"}[value] if isinstance(value, bool) else repr(value)
+    return UsageError(what, f"{shown} cannot be used", f"Give {allowed(model.model_fields[key])}.")
+
+
+def to_toml(settings: Settings) -> str:
+    """Every setting, resolved, as a file that :func:`resolve` takes back unchanged."""
+    return tomli_w.dumps({"experiment": settings.experiment, **settings.model_dump()})

@@ -1,0 +1,31 @@
+"""Settings of ``mlpx poly``; the defaults are the textbook's."""
+
+from typing import Annotated, ClassVar
+
+from pydantic import Field
+
+from mlpx.settings.base import BatchSize, Epochs, EvalEvery, LearningRate, Seed, Settings, WeightDecay
+
+Examples = Annotated[int, Field(ge=1, le=1_000_000)]
+
+
+class PolySettings(Settings):
+    """Polynomial regression on noisy cubic data."""
+
+    experiment: ClassVar[str] = "poly"
+
+    degree: Annotated[int, Field(ge=0, le=19, description="Highest power of x that the model sees")] = 3
+    num_train: Annotated[Examples, Field(description="Training examples")] = 100
+    num_test: Annotated[Examples, Field(description="Test examples")] = 100
+    noise_std: Annotated[float, Field(ge=0, le=1e6, description="Standard deviation of the labels' noise")] = 0.1
+    seed: Seed = 0
+    epochs: Epochs = 400
+    lr: LearningRate = 0.01
+    batch_size: BatchSize = 10
+    weight_decay: WeightDecay = 0.0
+    eval_every: EvalEvery = 20
+
+    @property
+    def label(self) -> str:
+        """``degree19`` and the like."""
+        return f"degree{self.degree}"

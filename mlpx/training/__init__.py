@@ -1,0 +1,1 @@
+"""How any experiment trains: the loop, its records, batch order, signals, devices."""

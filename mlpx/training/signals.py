@@ -1,0 +1,38 @@
+"""Signals that ask a run to stop: handlers only set a flag, and a second signal ends the process at once."""
+
+import os
+import signal
+from types import FrameType
+from typing import NoReturn, Self
+
+STOPPING = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
+
+
+class StopFlag:
+    """While entered, the first stopping signal is kept in ``signum``; one that was ignored stays ignored."""
+
+    def __init__(self) -> None:
+        self.signum: int | None = None
+        self._before: dict[signal.Signals, object] = {}
+
+    def __enter__(self) -> Self:
+        for number in STOPPING:
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                self._before[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)  # type: ignore[arg-type]
+
+    def _note(self, signum: int, _frame: FrameType | None) -> None:
+        self.signum = signum
+        for number in self._before:
+            signal.signal(number, signal.SIG_DFL)
+
+
+def die_by(signum: int) -> NoReturn:
+    """End this process by ``signum``, so that a shell loop around it stops too."""
+    signal.signal(signum, signal.SIG_DFL)
+    os.kill(os.getpid(), signum)
+    raise SystemExit(128 + signum)  # only where the signal is blocked

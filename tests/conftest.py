@@ -1,0 +1,49 @@
+"""The one way in which tests run the whole program."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+PROGRAM = (sys.executable, "-m", "mlpx")
+ROOT = Path(__file__).parent.parent
+
+
+class Result(NamedTuple):
+    """How the program ended; a negative code is the signal that it died by."""
+
+    code: int
+    out: str
+    err: str
+
+
+Program = Callable[..., Result]
+
+
+def environment(**changes: str | None) -> dict[str, str]:
+    """This process's environment without what would change the program's behaviour, then with ``changes``."""
+    dropped = {"MLPX_RUNS_DIR", "CI", "NO_COLOR", "FORCE_COLOR", "COLUMNS", "LINES", "PYTHONDONTWRITEBYTECODE"}
+    kept: dict[str, str | None] = {key: value for key, value in os.environ.items() if key not in dropped}
+    return {key: value for key, value in (kept | changes).items() if value is not None}
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> Program:
+    """Run ``mlpx`` in ``tmp_path``, so that its runs lie in ``tmp_path/runs``."""
+
+    def run(*arguments: str, env: Mapping[str, str] | None = None, prefix: tuple[str, ...] = (), **more: Any) -> Result:
+        done = subprocess.run(
+            [*prefix, *PROGRAM, *arguments],
+            cwd=more.pop("cwd", tmp_path),
+            env=environment() if env is None else env,
+            capture_output=True,
+            timeout=120,
+            **more,
+        )
+        return Result(done.returncode, done.stdout.decode(), done.stderr.decode())
+
+    return run
