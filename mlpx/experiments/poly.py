@@ -27,6 +27,7 @@ METRICS = ("epoch", *COLUMNS, "seconds", "noise_floor", "train_to_noise", "gener
 STEPS_BETWEEN_STOPS = 1000
 NEGLIGIBLE = 1e-4
 TWICE = 2.0
+VIEW = 3.0  # standard deviations of x to each side that a picture shows at least
 
 
 def build(settings: PolySettings, device: torch.device) -> "Poly":
@@ -105,11 +106,11 @@ class Poly:
         from mlpx.plots.fit import fit_curve
 
         train, test = self._train_set, self._test_set
-        both = np.concatenate([train.x, test.x])
-        x = np.linspace(both.min() - 0.1, both.max() + 0.1, 400)
+        reach = max(VIEW, np.abs(np.concatenate([train.x, test.x])).max() + 0.1)
+        x = np.linspace(-reach, reach, 800)
         learned = polynomial.features(x, self.settings.degree) @ self.weights()
         title = f"Polynomial of degree {self.settings.degree}: {summary}"
-        return png(fit_curve(title, train, test, (x, polynomial.true_curve(x)), (x, learned)))
+        return png(fit_curve(title, train, test, x, polynomial.true_curve(x), learned))
 
     def outcome(self, last: Mapping[str, float]) -> Outcome:
         """Learned beside true weights, and the verdict."""

@@ -8,6 +8,10 @@ from matplotlib.ticker import FuncFormatter, NullFormatter
 from mlpx.plots.figure import BLUE, GREEN, GREY, ORANGE, new_figure
 
 
+def _plain_number(value: float, _position: object) -> str:
+    return f"{value:g}" if 1e-3 <= value < 1e6 else f"{value:.0e}".replace("e-0", "e-").replace("e+0", "e")
+
+
 def loss_curves(
     title: str, epochs: Sequence[float], curves: Mapping[str, Sequence[float]], floor: tuple[str, float] | None = None
 ) -> Figure:
@@ -19,7 +23,7 @@ def loss_curves(
     if floor is not None and floor[1] > 0:
         axes.axhline(floor[1], label=floor[0], color=GREY, linewidth=1.2, linestyle="--")
     axes.set_yscale("log")
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))  # 0.01, not the slower 10^-2
+    axes.yaxis.set_major_formatter(FuncFormatter(_plain_number))  # 0.01, not the slower 10^-2
     axes.yaxis.set_minor_formatter(NullFormatter())
     axes.legend(frameon=False, fontsize=11)
     return figure
