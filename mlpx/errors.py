@@ -61,7 +61,7 @@ class Interrupted(MlpxError):
 
     status = "interrupted"
 
-    def __init__(self, signum: int, why: str, remedy: str) -> None:
+    def __init__(self, signum: int, why: str, remedy: str = "") -> None:
         super().__init__(f"interrupted by {signal.Signals(signum).name}", why, remedy)
         self.signum = signum
         self.exit_code = 128 + signum

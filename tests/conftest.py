@@ -21,6 +21,18 @@ class Result(NamedTuple):
     err: str
 
 
+def assert_fails(result: Result, code: int, *words: str) -> None:
+    """The promise of every error: its exit code and one line, ``error: what: why. what to do``, fit for a log."""
+    assert result.code == code, result
+    assert result.err.count("\n") == 1, result.err
+    assert result.err.startswith("error: ")
+    assert result.err.count(": ") >= 2
+    assert result.err[:-1].isprintable()
+    assert "Traceback" not in result.err
+    for word in words:
+        assert word in result.err
+
+
 Program = Callable[..., Result]
 
 

@@ -8,11 +8,15 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from mlpx.cli import streams, views
 from mlpx.cli.options import Output
 from mlpx.errors import Bug, CheckFailed, Interrupted, as_mlpx_error
 from mlpx.runs import checks, folder, resuming
-from mlpx.runs.events import End, Event
+from mlpx.runs.checkpoints import Checkpoint
+from mlpx.runs.checks import Check
+from mlpx.runs.events import End, Event, Experiment
 from mlpx.runs.execution import Execution
 from mlpx.runs.folder import Run
 from mlpx.settings.base import Settings
@@ -27,12 +31,9 @@ def train(settings: Settings, name: str, output: Output) -> None:
     checks.require_known(output.checks, module.METRICS)
     device = devices.choose(output.device)
     experiment = module.build(settings, device)
-    with StopFlag() as stop, folder.create(output.runs_dir, settings.experiment, name) as run:
+    with StopFlag() as stop, folder.create(output.runs_dir, settings, name) as run:
         run.document = {"command": shlex.join(["mlpx", *sys.argv[1:]]), "resumed_from_epoch": []}
-        execution = Execution(
-            run, experiment, device=device, stop=stop, checkpoint_every=output.checkpoint_every, checks=output.checks
-        )
-        _show(run, settings, execution.events(), output, stop)
+        _execute(run, experiment, device, output, stop)
 
 
 def resume(path: Path, epochs: int | None, output: Output) -> None:
@@ -47,7 +48,7 @@ def resume(path: Path, epochs: int | None, output: Output) -> None:
             metrics = run.document["metrics"]
             failed = [check for check in output.checks if not check.holds(metrics)]
             end = End(metrics, (), f"already finished: {settings.epochs} epochs", failed)
-            _show(run, settings, [end], output, stop)
+            _require(_show(run, settings, [end], output), run)
             return
         device = devices.choose(output.device)
         checkpoint, warnings = resuming.read_checkpoint(run, settings)
@@ -57,17 +58,9 @@ def resume(path: Path, epochs: int | None, output: Output) -> None:
         if checkpoint is not None:
             experiment.load_state(checkpoint.state)
         run.tidy()
+        run.write_settings(settings)
         run.add_resumption(checkpoint.position.epoch if checkpoint else 0)
-        execution = Execution(
-            run,
-            experiment,
-            device=device,
-            stop=stop,
-            checkpoint_every=output.checkpoint_every,
-            checks=output.checks,
-            resume_from=checkpoint,
-        )
-        _show(run, settings, execution.events(), output, stop)
+        _execute(run, experiment, device, output, stop, checkpoint)
 
 
 def _collect_garbage() -> None:
@@ -80,24 +73,52 @@ def _experiment(settings: Settings) -> Any:
     return importlib.import_module(f"mlpx.experiments.{settings.experiment}")
 
 
-def _show(run: Run, settings: Settings, events: Iterable[Event], output: Output, stop: StopFlag) -> None:
-    """Show a run's events; raise what its end calls for."""
+def _execute(
+    run: Run,
+    experiment: Experiment,
+    device: torch.device,
+    output: Output,
+    stop: StopFlag,
+    resume_from: Checkpoint | None = None,
+) -> None:
+    execution = Execution(
+        run,
+        experiment,
+        device=device,
+        stop=stop,
+        checkpoint_every=output.checkpoint_every,
+        checks=output.checks,
+        resume_from=resume_from,
+    )
+    try:
+        failed = _show(run, experiment.settings, execution.events(), output)
+    except Exception as error:
+        if as_mlpx_error(error) is not None:
+            raise
+        if run.document["status"] == "running":  # a bug of the view's: the execution has recorded its own
+            run.record_failure(error, {})
+        raise Bug(error, f"The traceback is in {run.path / 'error.log'}.") from error
+    if stop.signum is not None:
+        raise Interrupted(stop.signum, "the run had finished")
+    _require(failed, run)
+
+
+def _show(run: Run, settings: Settings, events: Iterable[Event], output: Output) -> Sequence[Check]:
+    """Show a run's events, and return the checks that its end fails."""
     view = views.choose(quiet=output.quiet, as_json=output.json)
     view.start(run, settings)
-    failed: Sequence[checks.Check] = ()
+    failed: Sequence[Check] = ()
     try:
         for event in events:
             view.show(event)
             if isinstance(event, End):
                 failed = event.failed
-    except Exception as error:
-        if as_mlpx_error(error) is None:
-            raise Bug(error, f"The traceback is in {run.path / 'error.log'}.") from error
-        raise
     finally:
         view.end(run)
-    if stop.signum is not None:
-        raise Interrupted(stop.signum, "the run had finished", "")
+    return failed
+
+
+def _require(failed: Sequence[Check], run: Run) -> None:
     if failed:
         values = "; ".join(f"{check} does not hold, it is {run.document['metrics'][check.metric]}" for check in failed)
         raise CheckFailed("check", values, f"See {run.path}.")

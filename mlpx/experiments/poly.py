@@ -69,7 +69,7 @@ class Poly:
     def evaluate(self) -> dict[str, float]:
         """Mean squared errors on the training and the test set, and the exact expectation over all data."""
         losses = [linear.mean_squared_error(self._weight, *examples) for examples in (self._train, self._test)]
-        train_loss, test_loss = torch.stack(losses).squeeze(1).tolist()  # the one wait for the device
+        train_loss, test_loss = torch.stack(losses).squeeze(1).tolist()
         expected = polynomial.generalization_loss(self.weights(), self.settings.noise_std)
         return dict(zip(COLUMNS, (train_loss, test_loss, float(expected)), strict=True))
 

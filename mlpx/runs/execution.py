@@ -4,13 +4,12 @@ import contextlib
 import json
 import shlex
 import time
-import traceback
 from collections.abc import Callable, Iterator, Sequence
 
 import safetensors.torch
 import torch
 
-from mlpx.errors import Diverged, InputError, Interrupted, as_mlpx_error
+from mlpx.errors import Diverged, InputError, Interrupted
 from mlpx.runs import checkpoints
 from mlpx.runs.checkpoints import Checkpoint
 from mlpx.runs.checks import Check
@@ -18,7 +17,7 @@ from mlpx.runs.events import End, Event, Experiment, Notice, Row
 from mlpx.runs.files import write_file
 from mlpx.runs.folder import Run
 from mlpx.runs.metrics import Metrics, row
-from mlpx.runs.provenance import describe, now
+from mlpx.runs.provenance import describe
 from mlpx.training.loop import START, EpochRecord, Position, fit
 from mlpx.training.signals import StopFlag
 
@@ -65,26 +64,15 @@ class Execution:
             if isinstance(error, Diverged):
                 yield from self._draw("loss.png", self._draw_losses)
             with contextlib.suppress(OSError, InputError):  # the disk may be what failed
-                self._record_failure(error)
+                self._run.record_failure(error, self._metrics.last())
             raise
         finally:
             self._metrics.close()
 
     def _begin(self) -> None:
         settings, resume_from = self._experiment.settings, self._resume_from
-        self._run.write_settings(settings)
-        self._run.update(
-            {
-                "experiment": settings.experiment,
-                "status": "running",
-                "exit_code": None,
-                "seed": settings.seed,
-                "metrics": {},
-                "started": self._run.document.get("started", now()),
-                "ended": None,
-                **describe(self._device),
-            }
-        )
+        about = {"experiment": settings.experiment, "seed": settings.seed, **describe(self._device)}
+        self._run.record_start(about)
         if resume_from is None:
             self._metrics.start()
         else:
@@ -139,8 +127,7 @@ class Execution:
         metrics = {**last, **outcome.metrics}
         failed = [check for check in self._checks if not check.holds(metrics)]
         exit_code = 128 + self._stop.signum if self._stop.signum is not None else 3 if failed else 0
-        finished = {"status": "finished", "exit_code": exit_code, "metrics": metrics, "ended": now()}
-        self._run.update({**finished, **outcome.facts})
+        self._run.record_end("finished", exit_code, metrics, **outcome.facts)
         yield End(metrics, outcome.tables, outcome.summary, failed)
 
     def _draw_losses(self) -> bytes:
@@ -152,10 +139,3 @@ class Execution:
             write_file(self._run.path / name, draw())
         except Exception as error:
             yield Notice(f"{name} could not be drawn: {error}")
-
-    def _record_failure(self, error: Exception) -> None:
-        known = as_mlpx_error(error)
-        if known is None:
-            write_file(self._run.path / "error.log", traceback.format_exc().encode(errors="backslashreplace"))
-        status, exit_code = (known.status, known.exit_code) if known else ("failed", 1)
-        self._run.update({"status": status, "exit_code": exit_code, "metrics": self._metrics.last(), "ended": now()})

@@ -1,5 +1,6 @@
 """Run folders: making one, finding one, and holding one."""
 
+import contextlib
 import difflib
 import fcntl
 import itertools
@@ -9,12 +10,14 @@ import os
 import platform
 import re
 import secrets
+import shutil
+import traceback
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
-from mlpx.errors import InputError, Locked, MachineError, UsageError
+from mlpx.errors import InputError, Locked, MachineError, UsageError, as_mlpx_error
 from mlpx.runs.files import remove_temporaries, sync_folder, write_file
 from mlpx.settings import MODELS
 from mlpx.settings.base import Settings
@@ -98,6 +101,23 @@ class Run:
         text = json.dumps(finite(self.document), indent=2, allow_nan=False) + "\n"
         write_file(self.path / "run.json", text.encode())
 
+    def record_start(self, facts: Mapping[str, Any]) -> None:
+        """Write that the run is under way, with the ``facts`` of this attempt."""
+        started = self.document.get("started", _now())
+        begun = {"status": "running", "exit_code": None, "metrics": {}, "started": started, "ended": None}
+        self.update({**begun, **facts})
+
+    def record_end(self, status: str, exit_code: int, metrics: Mapping[str, float], **facts: str) -> None:
+        """Write how the run ended."""
+        self.update({"status": status, "exit_code": exit_code, "metrics": metrics, "ended": _now(), **facts})
+
+    def record_failure(self, error: Exception, metrics: Mapping[str, float]) -> None:
+        """Write how the run failed, with the traceback in ``error.log`` where that is a bug of ours."""
+        known = as_mlpx_error(error)
+        if known is None:
+            write_file(self.path / "error.log", "".join(traceback.format_exception(error)).encode(errors="replace"))
+        self.record_end(known.status if known else "failed", known.exit_code if known else 1, metrics)
+
     def has_finished(self, epochs: int) -> bool:
         """Whether ``run.json`` says that this many epochs were trained to the end."""
         metrics = self.document.get("metrics")
@@ -115,29 +135,30 @@ class Run:
             remove_temporaries(folder)
 
 
-def create(runs_dir: Path, experiment: str, name: str) -> Run:
-    """Make and lock a new folder ``runs_dir/YYYYMMDD-HHMMSS-experiment-name`` (UTC), and point ``latest`` at it.
+def create(runs_dir: Path, settings: Settings, name: str) -> Run:
+    """Make and lock a new folder ``runs_dir/YYYYMMDD-HHMMSS-experiment-name`` (UTC) with its ``config.toml``.
+
+    ``runs_dir/latest`` then points at it.
 
     Raises:
         UsageError: the name has other characters than a folder's name may have.
         MachineError: the folder cannot be made.
     """
     require_name(name)
-    stem = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{experiment}-{name}"
+    stem = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{settings.experiment}-{name}"
     try:
         runs_dir.mkdir(parents=True, exist_ok=True)
-        for number in itertools.count(1):
-            path = runs_dir / (stem if number == 1 else f"{stem}-{number}")
-            try:
-                path.mkdir()
-                break
-            except FileExistsError:
-                continue
-        sync_folder(runs_dir)
-        run = Run(path)
-        _point_latest(runs_dir, path.name)
+        path = _make_folder(runs_dir, stem)
+        try:
+            run = Run(path)
+            run.write_settings(settings)
+            sync_folder(runs_dir)
+            _point_latest(runs_dir, path.name)
+        except BaseException:
+            shutil.rmtree(path, ignore_errors=True)
+            raise
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
+        reason = getattr(error, "strerror", None) or error
         raise MachineError(
             runs_dir, f"cannot make a run folder there: {reason}", "Choose another --runs-dir."
         ) from error
@@ -174,6 +195,20 @@ def finite(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: finite(item) for key, item in value.items()}
     return [finite(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+def _make_folder(runs_dir: Path, stem: str) -> Path:
+    """A folder that is this process's alone: ``stem``, or ``stem-2``, ``stem-3``, … where that is taken."""
+    for number in itertools.count(1):
+        path = runs_dir / (stem if number == 1 else f"{stem}-{number}")
+        with contextlib.suppress(FileExistsError):
+            path.mkdir()
+            return path
+    raise AssertionError  # the count has no end
 
 
 def _point_latest(runs_dir: Path, name: str) -> None:

@@ -2,7 +2,6 @@
 
 import platform
 import subprocess
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +26,6 @@ def describe(device: torch.device) -> dict[str, Any]:
         "git": _commit(Path(mlpx.__file__).parent.parent),
         "host": platform.node(),
     }
-
-
-def now() -> str:
-    """The time in UTC, to the millisecond."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
 def _commit(checkout: Path) -> dict[str, Any] | None:

@@ -1,0 +1,140 @@
+"""A run in this process, with faults that a whole program cannot be made to have."""
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from mlpx.errors import MachineError, as_mlpx_error
+from mlpx.experiments import poly
+from mlpx.runs import checkpoints, execution, folder
+from mlpx.runs.events import End, Notice, Row
+from mlpx.runs.execution import Execution
+from mlpx.runs.folder import Run
+from mlpx.runs.metrics import Rows
+from mlpx.settings.poly import PolySettings
+from mlpx.training.signals import StopFlag
+
+CPU = torch.device("cpu")
+SETTINGS = PolySettings(epochs=60)
+Prepared = tuple[Run, poly.Poly, Execution]
+
+
+@pytest.fixture
+def prepare(tmp_path: Path) -> Iterator[Callable[..., Prepared]]:
+    runs = []
+
+    def make(checkpoint_every: float = 0.0) -> Prepared:
+        experiment = poly.build(SETTINGS, CPU)
+        run = folder.create(tmp_path, SETTINGS, "x")
+        runs.append(run)
+        return (
+            run,
+            experiment,
+            Execution(run, experiment, device=CPU, stop=StopFlag(), checkpoint_every=checkpoint_every),
+        )
+
+    yield make
+    for run in runs:
+        run.__exit__()
+
+
+def read(run: Run) -> dict[str, Any]:
+    document: dict[str, Any] = json.loads((run.path / "run.json").read_text())
+    return document
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB."),
+        torch.AcceleratorError("CUDA error: device-side assert triggered"),
+        RuntimeError("CUDA error: an illegal memory access was encountered\nCompile with `TORCH_USE_CUDA_DSA`"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:124] . DefaultCPUAllocator: can't allocate memory"),
+        MemoryError(),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_a_failing_machine_leaves_the_last_checkpoint_and_no_further_call(
+    prepare: Callable[..., Prepared], monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    run, experiment, execute = prepare()
+    calls: list[str] = []
+
+    evaluate = experiment.evaluate
+
+    def evaluate_or_fail() -> dict[str, float]:
+        calls.append("evaluate")
+        if len(calls) == 2:  # at epoch 20
+            for name in ("state", "weights", "train"):
+                monkeypatch.setattr(experiment, name, lambda *_: calls.append("touched"))
+            raise error
+        return evaluate()
+
+    monkeypatch.setattr(experiment, "evaluate", evaluate_or_fail)
+    with pytest.raises(type(error)):
+        list(execute.events())
+    known = as_mlpx_error(error)
+    assert isinstance(known, MachineError)
+    assert str(known).count("\n") == 0
+    assert calls == ["evaluate", "evaluate"]
+    assert (read(run)["status"], read(run)["exit_code"]) == ("failed", 6)
+    assert not (run.path / "error.log").exists()
+    checkpoint, broken = checkpoints.load_newest(run.checkpoints)
+    assert checkpoint is not None
+    assert checkpoint.position == (19, 10)
+    assert broken == []
+
+
+def test_a_picture_that_fails_costs_a_warning(
+    prepare: Callable[..., Prepared], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError("no ink")
+
+    run, experiment, execute = prepare()
+    monkeypatch.setattr(experiment, "draw_losses", fail)
+    events = list(execute.events())
+    assert [event.text for event in events if isinstance(event, Notice)] == ["loss.png could not be drawn: no ink"]
+    assert isinstance(events[-1], End)
+    assert read(run)["status"] == "finished"
+    assert not (run.path / "loss.png").exists()
+    assert (run.path / "fit.png").exists()
+
+
+def test_a_long_run_draws_its_losses_again_at_checkpoints(
+    prepare: Callable[..., Prepared], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(execution, "REDRAW_SECONDS", 0.0)
+    run, experiment, execute = prepare()
+    drawn: list[list[float]] = []
+
+    def draw(rows: Rows) -> bytes:
+        drawn.append(rows["epoch"])
+        return b"png"
+
+    monkeypatch.setattr(experiment, "draw_losses", draw)
+    list(execute.events())
+    assert drawn[-1] == [1, 20, 40, 60]
+    assert [1, 20] in drawn
+    assert (run.path / "loss.png").read_bytes() == b"png"
+
+
+def test_when_a_row_arrives_the_model_is_as_it_stood_and_the_row_is_on_disk(
+    prepare: Callable[..., Prepared],
+) -> None:
+    run, experiment, execute = prepare(checkpoint_every=1e9)
+    seen = 0
+    for event in execute.events():
+        if isinstance(event, Row):
+            seen += 1
+            assert dict(event.values).items() >= experiment.evaluate().items()
+            lines = (run.path / "metrics.csv").read_text().splitlines()
+            assert len(lines) == 1 + seen
+            assert lines[-1] == ",".join(map(str, event.values.values()))
+            assert not torch.is_inference_mode_enabled()
+            assert torch.is_grad_enabled()
+    assert seen == 4
