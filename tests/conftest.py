@@ -38,7 +38,8 @@ Program = Callable[..., Result]
 
 def environment(**changes: str | None) -> dict[str, str]:
     """This process's environment without what would change the program's behaviour, then with ``changes``."""
-    dropped = {"MLPX_RUNS_DIR", "CI", "NO_COLOR", "FORCE_COLOR", "COLUMNS", "LINES", "PYTHONDONTWRITEBYTECODE"}
+    python = {"PYTHONDONTWRITEBYTECODE", "PYTHONUNBUFFERED", "PYTHONIOENCODING", "PYTHONWARNINGS"}
+    dropped = {"MLPX_RUNS_DIR", "CI", "NO_COLOR", "FORCE_COLOR", "COLUMNS", "LINES", *python}
     kept: dict[str, str | None] = {key: value for key, value in os.environ.items() if key not in dropped}
     return {key: value for key, value in (kept | changes).items() if value is not None}
 

@@ -158,7 +158,7 @@ def test_a_finished_run_says_so_and_can_be_extended(program: Program, tmp_path: 
     assert [row["epoch"] for row in rows(short)] == ["1", "20", "40", "60", "80", "90"]
     assert rows(short) == rows(long)
     assert (short / "weights.safetensors").read_bytes() == (long / "weights.safetensors").read_bytes()
-    assert read_json(short)["resumed_from_epoch"] == [45]
+    assert read_json(short)["resumed_from_epoch"] == [44]
 
 
 def test_python_dash_m_is_the_same_program_as_the_script(program: Program) -> None:

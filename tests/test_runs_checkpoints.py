@@ -3,6 +3,7 @@ import os
 import pickle
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -115,7 +116,7 @@ def test_a_pickle_that_runs_code_is_refused_and_nothing_runs(tmp_path: Path, as_
     assert not target.exists()
 
 
-def test_a_zip_bomb_is_refused_before_it_grows(tmp_path: Path) -> None:
+def test_a_zip_bomb_is_refused_before_it_grows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     checkpoints.save(tmp_path, checkpoint(10))
     source = zipfile.ZipFile(next(tmp_path.iterdir()))
     buffer = io.BytesIO()
@@ -125,7 +126,16 @@ def test_a_zip_bomb_is_refused_before_it_grows(tmp_path: Path) -> None:
             bomb.writestr(member.filename, bytes(200_000_000) if member.filename.endswith("/data/0") else data)
     bomb_path = put(tmp_path, buffer.getvalue(), 20)
     assert bomb_path.stat().st_size < 1_000_000
+    parsed: list[int] = []
+    load = torch.load
+
+    def spy(file: io.BytesIO, **options: Any) -> object:
+        parsed.append(len(file.getvalue()))
+        return load(file, **options)
+
+    monkeypatch.setattr(torch, "load", spy)
     loaded, broken = checkpoints.load_newest(tmp_path)
+    assert parsed == [next(path for path in tmp_path.iterdir() if path != bomb_path).stat().st_size]
     assert loaded is not None
     assert broken == [bomb_path]
 

@@ -11,10 +11,11 @@ import torch
 from mlpx.errors import MachineError, as_mlpx_error
 from mlpx.experiments import poly
 from mlpx.runs import checkpoints, execution, folder
-from mlpx.runs.events import End, Notice, Row
+from mlpx.runs.events import End, Event, Notice, Row
 from mlpx.runs.execution import Execution
 from mlpx.runs.folder import Run
-from mlpx.runs.metrics import Rows
+from mlpx.runs.metrics import Rows, read_rows
+from mlpx.runs.resuming import read_checkpoint
 from mlpx.settings.poly import PolySettings
 from mlpx.training.signals import StopFlag
 
@@ -121,6 +122,33 @@ def test_a_long_run_draws_its_losses_again_at_checkpoints(
     assert drawn[-1] == [1, 20, 40, 60]
     assert [1, 20] in drawn
     assert (run.path / "loss.png").read_bytes() == b"png"
+
+
+def test_a_run_killed_while_it_was_extended_goes_on(tmp_path: Path) -> None:
+    """45 epochs, then to 90 but killed before any further checkpoint, then again: the rows of 90 epochs at once."""
+    ended, extended = SETTINGS.model_copy(update={"epochs": 45}), SETTINGS.model_copy(update={"epochs": 90})
+    with folder.create(tmp_path, ended, "x") as run:
+        list(execute(run, ended))
+        assert read_rows(run.path / "metrics.csv")["epoch"] == [1, 20, 40, 45]
+        for _ in range(2):
+            next(execute(run, extended))  # one step further, and no more
+        assert read_rows(run.path / "metrics.csv")["epoch"] == [1, 20, 40]
+        list(execute(run, extended))
+    with folder.create(tmp_path, extended, "y") as straight:
+        list(execute(straight, extended))
+    resumed, expected = (read_rows(path / "metrics.csv") for path in (run.path, straight.path))
+    assert {**resumed, "seconds": []} == {**expected, "seconds": []}
+    assert (run.path / "weights.csv").read_bytes() == (straight.path / "weights.csv").read_bytes()
+
+
+def execute(run: Run, settings: PolySettings) -> Iterator[Event]:
+    """The events of a run, started or resumed, that saves only at its end."""
+    experiment = poly.build(settings, CPU)
+    checkpoint, _ = read_checkpoint(run, settings)
+    if checkpoint is not None:
+        experiment.load_state(checkpoint.state)
+    execution = Execution(run, experiment, device=CPU, stop=StopFlag(), checkpoint_every=1e9, resume_from=checkpoint)
+    yield from execution.events()
 
 
 def test_when_a_row_arrives_the_model_is_as_it_stood_and_the_row_is_on_disk(

@@ -37,24 +37,15 @@ def test_going_back_cuts_whatever_came_after_the_checkpoint(tmp_path: Path) -> N
     metrics.append(record(40))
     with open(path, "a") as file:
         file.write("60,0.00")  # torn by a kill
-    metrics.go_back(offset, epochs=100, eval_every=20)
+    metrics.go_back(offset)
     metrics.append(record(40))
     assert metrics.rows()["epoch"] == [1, 20, 40]
-
-
-@pytest.mark.parametrize(("epochs", "kept"), [(30, [1, 20, 30]), (60, [1, 20]), (31, [1, 20])])
-def test_a_last_row_that_a_longer_run_would_not_have_goes(tmp_path: Path, epochs: int, kept: list[int]) -> None:
-    metrics = fill(tmp_path / "metrics.csv", [1, 20, 30])
-    metrics.go_back(metrics.offset, epochs=epochs, eval_every=20)
-    assert metrics.rows()["epoch"] == kept
-    metrics.go_back(metrics.offset, epochs=epochs, eval_every=20)  # a resume that was itself killed comes again
-    assert metrics.rows()["epoch"] == kept
 
 
 def test_rows_that_were_lost_are_noticed(tmp_path: Path) -> None:
     metrics = fill(tmp_path / "metrics.csv", [1])
     with pytest.raises(InputError, match="lost rows"):
-        metrics.go_back(metrics.offset + 1, epochs=100, eval_every=20)
+        metrics.go_back(metrics.offset + 1)
 
 
 @pytest.mark.parametrize("text", ["", "epoch\nx\n", "epoch,loss\n1\n"])

@@ -21,7 +21,12 @@ from mlpx.runs.metrics import Rows
 from mlpx.settings.poly import PolySettings
 from mlpx.training.batches import Batches, generator
 
-COLUMNS = ("train_loss", "test_loss", "generalization_loss")
+LABELS = {
+    "train_loss": "training",
+    "test_loss": "test (a sample)",
+    "generalization_loss": "generalisation (exact)",
+}
+COLUMNS = tuple(LABELS)
 METRICS = ("epoch", *COLUMNS, "seconds", "noise_floor", "train_to_noise", "generalization_to_train")
 
 STEPS_BETWEEN_STOPS = 1000
@@ -95,11 +100,9 @@ class Poly:
         from mlpx.plots.figure import png  # matplotlib takes half a second to import: only when something is drawn
         from mlpx.plots.loss import loss_curves
 
-        curves = {name: rows[name] for name in COLUMNS}
-        labels = ("training", "test (a sample)", "generalisation (exact)")
-        named = {label: curves[name] for label, name in zip(labels, COLUMNS, strict=True)}
+        curves = {label: rows[name] for name, label in LABELS.items()}
         floor = (f"noise floor {self.settings.noise_std**2:g}", self.settings.noise_std**2)
-        return png(loss_curves(f"Polynomial of degree {self.settings.degree}: loss", rows["epoch"], named, floor))
+        return png(loss_curves(f"Polynomial of degree {self.settings.degree}: loss", rows["epoch"], curves, floor))
 
     def _draw_fit(self, summary: str) -> bytes:
         from mlpx.plots.figure import png

@@ -5,6 +5,7 @@ import json
 import shlex
 import time
 from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
 import safetensors.torch
 import torch
@@ -18,10 +19,22 @@ from mlpx.runs.files import write_file
 from mlpx.runs.folder import Run
 from mlpx.runs.metrics import Metrics, row
 from mlpx.runs.provenance import describe
-from mlpx.training.loop import START, EpochRecord, Position, fit
+from mlpx.training.loop import START, EpochRecord, Position, Progress, fit, is_on_grid
 from mlpx.training.signals import StopFlag
 
 REDRAW_SECONDS = 30.0
+
+
+class _Place(NamedTuple):
+    """Where a checkpoint taken now would stand.
+
+    The row that an epoch has for being the last is never part of it: that epoch counts as trained but not yet
+    evaluated, so the run may end there or go on to more epochs, which gives that row or not.
+    """
+
+    position: Position
+    seconds: float
+    metrics_offset: int
 
 
 class Execution:
@@ -76,38 +89,37 @@ class Execution:
         if resume_from is None:
             self._metrics.start()
         else:
-            self._metrics.go_back(resume_from.metrics_offset, settings.epochs, settings.eval_every)
+            self._metrics.go_back(resume_from.metrics_offset)
 
     def _train(self) -> Iterator[Event]:
-        settings, resume_from = self._experiment.settings, self._resume_from
-        position, seconds = (resume_from.position, resume_from.seconds) if resume_from else (START, 0.0)
+        settings, begun = self._experiment.settings, self._resume_from
+        place = _Place(begun.position, begun.seconds, begun.metrics_offset) if begun else _Place(START, 0.0, 0)
         saved_at = drawn_at = time.monotonic()
-        for record in fit(self._experiment, settings.epochs, settings.eval_every, position, seconds):
+        for record in fit(self._experiment, settings.epochs, settings.eval_every, place.position, place.seconds):
             if isinstance(record, EpochRecord):
                 self._metrics.append(record)
                 yield Row(row(record))
             else:
                 yield record
-            position, seconds = record.position, record.seconds
+            if isinstance(record, Progress) or is_on_grid(record.position.epoch, settings.eval_every):
+                place = _Place(record.position, record.seconds, self._metrics.offset)
             if self._stop.signum is not None:
-                self._save(position, seconds)
+                self._save(place)
                 remedy = f"Go on with 'mlpx resume {shlex.quote(str(self._run.path))}'."
-                raise Interrupted(self._stop.signum, f"saved after epoch {position.epoch}", remedy)
+                raise Interrupted(self._stop.signum, f"saved after epoch {place.position.epoch}", remedy)
             if time.monotonic() - saved_at >= self._checkpoint_every:
-                self._save(position, seconds)
+                self._save(place)
                 if time.monotonic() - drawn_at >= REDRAW_SECONDS:
                     yield from self._draw("loss.png", self._draw_losses)
                     drawn_at = time.monotonic()
                 saved_at = time.monotonic()
-        self._save(position, seconds)
+        self._save(place)
 
-    def _save(self, position: Position, seconds: float) -> None:
+    def _save(self, place: _Place) -> None:
         self._metrics.sync()
         checkpoint = Checkpoint(
             settings=self._experiment.settings.model_dump(),
-            position=position,
-            seconds=seconds,
-            metrics_offset=self._metrics.offset,
+            **place._asdict(),
             torch_version=str(torch.__version__),
             state=self._experiment.state(),
         )

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mlpx.errors import InputError
 from mlpx.settings.files import read_regular
-from mlpx.training.loop import EpochRecord, is_due
+from mlpx.training.loop import EpochRecord
 
 Rows = dict[str, list[float]]
 
@@ -50,8 +50,8 @@ class Metrics:
         """Make the rows durable."""
         os.fsync(self._descriptor)
 
-    def go_back(self, offset: int, epochs: int, eval_every: int) -> None:
-        """Keep the rows up to ``offset``, less a last one that a longer run would not have.
+    def go_back(self, offset: int) -> None:
+        """Keep the rows up to ``offset``, durably.
 
         Raises:
             InputError: the file has lost rows that it had.
@@ -59,10 +59,6 @@ class Metrics:
         if self.offset < offset:
             raise InputError(self._path, "has lost rows since the last checkpoint", "Start the run anew.")
         os.ftruncate(self._descriptor, offset)
-        epoch = int(self.last().get("epoch", 1))
-        if not is_due(epoch, epochs, eval_every):
-            data = read_regular(self._path)
-            os.ftruncate(self._descriptor, data.rstrip(b"\n").rindex(b"\n") + 1)
         self.sync()
 
     def rows(self) -> Rows:

@@ -54,9 +54,9 @@ class Task(Protocol):
         """Put back what :meth:`state` gave; raises InputError where names, shapes or types differ."""
 
 
-def is_due(epoch: int, epochs: int, eval_every: int) -> bool:
-    """Whether ``epoch`` has a row: the first, the last, and each ``eval_every``-th have."""
-    return epoch in (1, epochs) or epoch % eval_every == 0
+def is_on_grid(epoch: int, eval_every: int) -> bool:
+    """Whether ``epoch`` has a row in every run: the first and each ``eval_every``-th; a run's last has one besides."""
+    return epoch == 1 or epoch % eval_every == 0
 
 
 def fit(task: Task, epochs: int, eval_every: int, position: Position = START, seconds: float = 0.0) -> Iterator[Record]:
@@ -70,7 +70,7 @@ def fit(task: Task, epochs: int, eval_every: int, position: Position = START, se
         first_step = position.step if epoch == position.epoch + 1 else 0
         for step in task.train(epoch, first_step):
             yield Progress(Position(epoch - 1, step), time.perf_counter() - began)
-        if is_due(epoch, epochs, eval_every):
+        if epoch == epochs or is_on_grid(epoch, eval_every):
             values = task.evaluate()
             yield EpochRecord(Position(epoch, 0), time.perf_counter() - began, values)
             for name, value in values.items():
