@@ -91,7 +91,8 @@ def test_a_shell_loop_stops_too(tmp_path: Path) -> None:
 
 def test_a_signal_during_the_imports_leaves_nothing(tmp_path: Path) -> None:
     process = subprocess.Popen([*PROGRAM, *LONG], cwd=tmp_path, env=environment(), stderr=subprocess.PIPE)
-    time.sleep(0.5)
+    while "libtorch" not in Path(f"/proc/{process.pid}/maps").read_text():
+        time.sleep(0.005)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=20)
     assert (process.returncode, err) == (-signal.SIGINT, b"")

@@ -1,20 +1,24 @@
 """The commands, and how each failure ends: one line on stderr and its exit code."""
 
+import resource
 import sys
 import traceback
 from collections.abc import Sequence
+from types import ModuleType
 from typing import Annotated, Any
 
 import typer
 
 import mlpx
 from mlpx.cli import options, streams
-from mlpx.errors import Bug, Interrupted, MlpxError, UsageError, as_mlpx_error
+from mlpx.errors import Bug, Interrupted, MachineError, MlpxError, UsageError, as_mlpx_error
 from mlpx.runs import folder
 from mlpx.settings import MODELS
 from mlpx.settings.base import Settings
 from mlpx.settings.files import resolve
 from mlpx.training.signals import die_by
+
+MIN_ADDRESS_SPACE = 2**30
 
 app = typer.Typer(
     help="Train the experiments of a deep-learning textbook chapter, and keep what they learned.",
@@ -73,10 +77,7 @@ def add_training_command(model: type[Settings], summary: str, epilog: str) -> No
         name = settings.label if name is None else name
         folder.require_name(name)
         output = options.output(**given)
-
-        from mlpx.cli import train  # brings torch: what can be refused without it was
-
-        train.train(settings, name, output)
+        _import_training().train(settings, name, output)
 
     app.command(model.experiment, help=summary, epilog=epilog)(options.with_parameters(command, parameters))
 
@@ -92,13 +93,27 @@ add_training_command(
 )
 
 
+def _import_training() -> ModuleType:
+    """Import torch, last: what can be refused without it was.
+
+    Raises:
+        MachineError: the address space is too small; torch and numpy would end the process in ways of their own.
+    """
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if limit != resource.RLIM_INFINITY and limit < MIN_ADDRESS_SPACE:
+        size = (
+            f"the address space is limited to {limit >> 20} MiB, less than the {MIN_ADDRESS_SPACE >> 20} MiB for torch"
+        )
+        raise MachineError("out of memory", size, "Raise the limit (ulimit -v).")
+    from mlpx.cli import train
+
+    return train
+
+
 def _resume(run: str, epochs: int | None, **given: Any) -> None:
     output = options.output(**given)
     path = folder.find(run, output.runs_dir)
-
-    from mlpx.cli import train
-
-    train.resume(path, epochs, output)
+    _import_training().resume(path, epochs, output)
 
 
 app.command(

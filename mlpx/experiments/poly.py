@@ -162,5 +162,8 @@ def judge(train_loss: float, generalization_loss: float, noise_std: float) -> Ju
         return Judgement("underfitting", reason, numbers)
     if to_train > TWICE and generalization_loss > floor:
         return Judgement("overfitting", f"{losses} (more than 2)", numbers)
-    reason = f"training loss is {to_noise:.3g} times the noise floor {floor:.4g}, and {losses} (both at most 2)"
+    if generalization_loss > floor:
+        reason = f"training loss is {to_noise:.3g} times the noise floor {floor:.4g}, and {losses} (both at most 2)"
+    else:
+        reason = f"training loss {train_loss:.4g} and generalisation loss {generalization_loss:.4g} are negligible"
     return Judgement("fitting", reason, numbers)

@@ -130,7 +130,8 @@ class Run:
         self.document["resumed_from_epoch"] = [*(before if isinstance(before, list) else []), epoch]
 
     def tidy(self) -> None:
-        """Remove what a killed process left half-written."""
+        """Remove what a killed process left half-written, and the log of a bug that may be mended."""
+        (self.path / "error.log").unlink(missing_ok=True)
         for folder in (self.path, self.checkpoints):
             remove_temporaries(folder)
 
