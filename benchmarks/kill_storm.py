@@ -31,7 +31,7 @@ def start(command: list[str], runs: Path) -> tuple[subprocess.Popen[bytes], Path
     """Start a run, and return when it has its settings."""
     process = subprocess.Popen([*command, "--runs-dir", str(runs), "--quiet"], stdout=subprocess.DEVNULL)
     while process.poll() is None:
-        if made := list(runs.glob("*/config.toml")):
+        if made := list(runs.glob("[0-9]*/config.toml")):
             return process, made[0].parent
         time.sleep(0.001)
     sys.exit(f"no run was started: exit code {process.returncode}")
