@@ -209,11 +209,12 @@ def test_a_run_folder_deleted_under_a_live_run(tmp_path: Path) -> None:
 # Runs and checkpoints
 
 
-def test_an_unknown_run_has_the_nearest_names(program: Program) -> None:
+def test_an_unknown_run_has_the_nearest_names(program: Program, tmp_path: Path) -> None:
     program("poly", "--epochs", "1", "--name", "alpha")
     assert_fails(program("resume", "20261123-000000-poly-alpha"), 5, "no such run", "-poly-alpha.")
     assert_fails(program("resume", "\x1b[31m"), 5, "no such run")
     assert_fails(program("resume", "."), 5, "config.toml")
+    assert not (tmp_path / "lock").exists()
 
 
 def test_settings_cannot_change_on_resume(program: Program, tmp_path: Path) -> None:

@@ -177,11 +177,13 @@ def find(reference: str, runs_dir: Path) -> Path:
     """The run folder that ``reference`` means: ``latest``, a name inside ``runs_dir``, or a path.
 
     Raises:
-        InputError: there is none.
+        InputError: there is none, or the folder is not a run's.
     """
     if reference:
         for path in (runs_dir / reference, Path(reference)):
             if path.is_dir():
+                if not (path / "config.toml").exists():
+                    raise InputError(path, "is not a run: it has no config.toml", "Start the run anew.")
                 return path.resolve()
     names = sorted(path.name for path in runs_dir.glob("[!.]*") if path.is_dir()) if runs_dir.is_dir() else []
     near = difflib.get_close_matches(reference, names, n=3, cutoff=0.5)
