@@ -188,7 +188,7 @@ def find(reference: str, runs_dir: Path) -> Path:
     names = sorted(path.name for path in runs_dir.glob("[!.]*") if path.is_dir()) if runs_dir.is_dir() else []
     near = difflib.get_close_matches(reference, names, n=3, cutoff=0.5)
     remedy = f"The nearest: {', '.join(near)}." if near else f"{runs_dir} holds {len(names) or 'no'} runs."
-    raise InputError(reference, "no such run", remedy)
+    raise InputError(reference or "an empty name", "no such run", remedy)
 
 
 def finite(value: Any) -> Any:
