@@ -119,7 +119,8 @@ class Screen:
                 self._head(table.columns)
                 for row in table.rows:
                     self._line(dict(zip(table.columns, row, strict=True)))
-            self._console.print(f"\n{event.summary}" if self._headed else event.summary)
+            text = f"\n{event.summary}" if self._headed else event.summary
+            self._console.print(text, soft_wrap=not sys.stdout.isatty())  # on a terminal break between words
 
     def end(self, run: Run) -> None:
         """Remove the bar, and say where the run lies."""
