@@ -130,8 +130,10 @@ def test_a_run_killed_while_it_was_extended_goes_on(tmp_path: Path) -> None:
     with folder.create(tmp_path, ended, "x") as run:
         list(execute(run, ended))
         assert read_rows(run.path / "metrics.csv")["epoch"] == [1, 20, 40, 45]
+        assert "verdict" in read(run)
         for _ in range(2):
             next(execute(run, extended))  # one step further, and no more
+        assert "verdict" not in read(run)
         assert read_rows(run.path / "metrics.csv")["epoch"] == [1, 20, 40]
         list(execute(run, extended))
     with folder.create(tmp_path, extended, "y") as straight:

@@ -102,10 +102,13 @@ class Run:
         write_file(self.path / "run.json", text.encode())
 
     def record_start(self, facts: Mapping[str, Any]) -> None:
-        """Write that the run is under way, with the ``facts`` of this attempt."""
-        started = self.document.get("started", _now())
-        begun = {"status": "running", "exit_code": None, "metrics": {}, "started": started, "ended": None}
-        self.update({**begun, **facts})
+        """Write that the run is under way, with the ``facts`` of this attempt.
+
+        What an earlier end reported, such as a verdict, goes: it does not hold for the run as it goes on.
+        """
+        kept = {k: v for k, v in self.document.items() if k in ("command", "started", "resumed_from_epoch")}
+        self.document = {"status": "running", "exit_code": None, "started": _now(), **kept, "ended": None}
+        self.update({**facts, "metrics": {}})
 
     def record_end(self, status: str, exit_code: int, metrics: Mapping[str, float], **facts: str) -> None:
         """Write how the run ended."""
