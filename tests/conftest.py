@@ -9,8 +9,18 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from mlpx.data.folders import data_folder
+
 PROGRAM = (sys.executable, "-m", "mlpx")
 ROOT = Path(__file__).parent.parent
+
+
+def real_data(folder: str) -> str:
+    """The folder of data sets that holds ``folder``: $MLPX_DATA_DIR or the user's cache; skips where it is absent."""
+    base = data_folder("")
+    if not (base / folder).is_dir():
+        pytest.skip(f"no {folder} in {base}: set MLPX_DATA_DIR")
+    return str(base)
 
 
 class Result(NamedTuple):
@@ -39,7 +49,7 @@ Program = Callable[..., Result]
 def environment(**changes: str | None) -> dict[str, str]:
     """This process's environment without what would change the program's behaviour, then with ``changes``."""
     python = {"PYTHONDONTWRITEBYTECODE", "PYTHONUNBUFFERED", "PYTHONIOENCODING", "PYTHONWARNINGS"}
-    dropped = {"MLPX_RUNS_DIR", "CI", "NO_COLOR", "FORCE_COLOR", "COLUMNS", "LINES", *python}
+    dropped = {"MLPX_RUNS_DIR", "MLPX_DATA_DIR", "CI", "NO_COLOR", "FORCE_COLOR", "COLUMNS", "LINES", *python}
     kept: dict[str, str | None] = {key: value for key, value in os.environ.items() if key not in dropped}
     return {key: value for key, value in (kept | changes).items() if value is not None}
 

@@ -1,18 +1,20 @@
 """The commands, and how each failure ends: one line on stderr and its exit code."""
 
+import importlib
 import resource
 import sys
 import traceback
 from collections.abc import Sequence
+from pathlib import Path
 from types import ModuleType
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
 import mlpx
 from mlpx.cli import options, streams
 from mlpx.errors import Bug, Interrupted, MachineError, MlpxError, UsageError, as_mlpx_error
-from mlpx.runs import folder
+from mlpx.runs import folder, reading
 from mlpx.settings import MODELS
 from mlpx.settings.base import Settings
 from mlpx.settings.files import resolve
@@ -71,13 +73,12 @@ def add_training_command(model: type[Settings], summary: str, epilog: str) -> No
     parameters = options.settings(model) + options.declared(options.source, options.output)
 
     def command(**given: Any) -> None:
-        typed = {name: given.pop(name) for name in model.model_fields}
-        settings = resolve(model, typed, given.pop("config"))
+        settings = resolve(model, options.typed(model, given), given.pop("config"))
         name = given.pop("name")
         name = settings.label if name is None else name
         folder.require_name(name)
         output = options.output(**given)
-        _import_training().train(settings, name, output)
+        _import("train").train(settings, name, output)
 
     app.command(model.experiment, help=summary, epilog=epilog)(options.with_parameters(command, parameters))
 
@@ -92,9 +93,20 @@ add_training_command(
     ),
 )
 
+add_training_command(
+    MODELS["mlp"],
+    "Train a multilayer perceptron to tell images of ten classes apart: Fashion-MNIST, MNIST, or glyphs made here.",
+    examples(
+        "mlpx mlp --dataset glyphs",
+        "mlpx mlp --data-dir data --check 'test_accuracy > 0.7'",
+        "mlpx mlp --hidden 512 --hidden 256 --dropout 0.2 --momentum 0.9 --lr 0.02",
+        "mlpx mlp --hidden none --name softmax-regression",
+    ),
+)
 
-def _import_training() -> ModuleType:
-    """Import torch, last: what can be refused without it was.
+
+def _import(name: str) -> ModuleType:
+    """Import one of the modules of this room that need torch, last: what can be refused without it was.
 
     Raises:
         MachineError: the address space is too small; torch and numpy would end the process in ways of their own.
@@ -105,15 +117,13 @@ def _import_training() -> ModuleType:
             f"the address space is limited to {limit >> 20} MiB, less than the {MIN_ADDRESS_SPACE >> 20} MiB for torch"
         )
         raise MachineError("out of memory", size, "Raise the limit (ulimit -v).")
-    from mlpx.cli import train
-
-    return train
+    return importlib.import_module(f"mlpx.cli.{name}")
 
 
 def _resume(run: str, epochs: int | None, **given: Any) -> None:
     output = options.output(**given)
-    path = folder.find(run, output.runs_dir)
-    _import_training().resume(path, epochs, output)
+    path = reading.find(run, output.runs_dir)
+    _import("train").resume(path, epochs, output)
 
 
 app.command(
@@ -121,3 +131,60 @@ app.command(
     help="Go on with a run from its last checkpoint, bit for bit as if it had never stopped.",
     epilog=examples("mlpx resume latest", "mlpx resume 20261123-041530-poly-degree19 --epochs 3000"),
 )(options.with_parameters(_resume, options.declared(options.resumed, options.output)))
+
+
+@app.command(
+    help="Compute a run's final figures again from its weights; exit 3 if they differ from those recorded.",
+    epilog=examples("mlpx evaluate latest", "mlpx evaluate latest --data-dir other --json"),
+)
+def evaluate(
+    run: options.RunArgument,
+    dataset: Annotated[str | None, typer.Option(help="Score it on this data set instead, and compare nothing.")] = None,
+    data_dir: Annotated[str | None, typer.Option(help="Score it on the data in this folder, likewise.")] = None,
+    device: options.Device = "auto",
+    runs_dir: options.RunsDir = Path("runs"),
+    json: options.Json = False,
+    debug: options.Debug = False,
+) -> None:
+    """``mlpx evaluate RUN``."""
+    path = reading.find(run, runs_dir)
+    changes = {"dataset": dataset, "data_dir": data_dir}
+    given = {name: value for name, value in changes.items() if value is not None}
+    _import("evaluate").evaluate(path, given, device, as_json=json)
+
+
+@app.command(
+    help="Classify image files by what a run of mlp learned.",
+    epilog=examples("mlpx predict latest shirt.png", "mlpx predict latest *.png --json"),
+)
+def predict(
+    run: options.RunArgument,
+    images: Annotated[
+        list[Path], typer.Argument(metavar="IMAGE", help="PNG, JPEG and the like; a light background is made dark.")
+    ],
+    device: options.Device = "auto",
+    runs_dir: options.RunsDir = Path("runs"),
+    json: options.Json = False,
+    debug: options.Debug = False,
+) -> None:
+    """``mlpx predict RUN IMAGE…``."""
+    _import("predict").predict(reading.find(run, runs_dir), images, device, as_json=json)
+
+
+data = typer.Typer(help="Data sets.", epilog=examples("mlpx data fetch fashion-mnist"))
+app.add_typer(data, name="data")
+
+
+@data.command(
+    help="Download a data set, unless it is there, check it, and print its folder.",
+    epilog=examples("mlpx data fetch fashion-mnist", "mlpx data fetch mnist --data-dir data"),
+)
+def fetch(
+    name: Annotated[Literal["fashion-mnist", "mnist"], typer.Argument(metavar="NAME", help="fashion-mnist or mnist.")],
+    data_dir: Annotated[
+        str, typer.Option(help="Folder of data sets; else $MLPX_DATA_DIR, else in the user's cache folder.")
+    ] = "",
+    debug: options.Debug = False,
+) -> None:
+    """``mlpx data fetch NAME``."""
+    _import("data").fetch(name, data_dir)

@@ -12,9 +12,17 @@ import typer
 from mlpx.errors import UsageError
 from mlpx.runs import checks
 from mlpx.runs.checks import Check
-from mlpx.settings.base import Settings, allowed
+from mlpx.settings.base import Settings, allowed, is_list, item
 
 Parameters = list[inspect.Parameter]
+
+RunArgument = Annotated[
+    str, typer.Argument(metavar="RUN", help="A run folder's path, its name inside the runs folder, or latest.")
+]
+Device = Annotated[str, typer.Option(help="auto (CUDA where there is one), cpu, cuda or cuda:N.")]
+RunsDir = Annotated[Path, typer.Option(envvar="MLPX_RUNS_DIR", help="Folder of run folders.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON Lines.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
 
 @dataclass(frozen=True)
@@ -31,15 +39,15 @@ class Output:
 
 def output(
     *,
-    device: Annotated[str, typer.Option(help="auto (CUDA where there is one), cpu, cuda or cuda:N.")] = "auto",
-    runs_dir: Annotated[Path, typer.Option(envvar="MLPX_RUNS_DIR", help="Folder of run folders.")] = Path("runs"),
+    device: Device = "auto",
+    runs_dir: RunsDir = Path("runs"),
     quiet: Annotated[bool, typer.Option("--quiet", help="Print the run folder's path alone.")] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON Lines.")] = False,
+    json: Json = False,
     check: Annotated[
         list[str] | None, typer.Option(help="Exit 3 unless it holds at the end: 'test_loss < 0.05'. Repeatable.")
     ] = None,
     checkpoint_every: Annotated[float, typer.Option(help="Seconds between checkpoints.")] = 30.0,
-    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    debug: Debug = False,
 ) -> Output:
     """The output options, checked; this signature is where they are declared."""
     if quiet and json:
@@ -58,7 +66,7 @@ def source(
 
 
 def resumed(
-    run: Annotated[str, typer.Argument(help="A run folder's path, its name inside the runs folder, or latest.")],
+    run: RunArgument,
     *,
     epochs: Annotated[int | None, typer.Option(help="Train on to this many, more than the run has.")] = None,
 ) -> None:
@@ -70,12 +78,28 @@ def settings(model: type[Settings]) -> Parameters:
     own_first = sorted(model.model_fields.items(), key=lambda item: item[0] in Settings.model_fields)
     parameters = []
     for name, field in own_first:
-        text = f"{field.description}: {allowed(field)}.  [default: {field.default}]"
-        option = typer.Option(help=text, show_default=False)
-        kind: Any = field.annotation
-        annotation = Annotated[kind | None, option]
+        kind, metavar, values, default = field.annotation, None, allowed(field), str(field.default)
+        if is_list(field):
+            kind, metavar = list[str], "<int|none>"
+            values = f"{allowed(item(field))}; repeat it for more layers, none for no layer"
+            default = " ".join(map(str, field.default))
+        told = kind in (int, float, list[str])  # choices stand in the metavar, and text may be any
+        text = f"{field.description}{f': {values}' * told}." + (f"  [default: {default}]" if default else "")
+        option = typer.Option(help=text, show_default=False, metavar=metavar)
+        annotation = Annotated[kind | None, option]  # type: ignore[valid-type]
         parameters.append(inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation))
     return parameters
+
+
+def typed(model: type[Settings], given: dict[str, Any]) -> dict[str, Any]:
+    """The settings among the options ``given``, taken out of them; ``none`` is an empty list."""
+    taken = {name: given.pop(name) for name in model.model_fields}
+    for name, field in model.model_fields.items():
+        if is_list(field):
+            words = taken[name]
+            numbers = [int(word) if word.isdecimal() else word for word in words or [] if words != ["none"]]
+            taken[name] = numbers if words else None
+    return taken
 
 
 def declared(*functions: Callable[..., Any]) -> Parameters:

@@ -2,6 +2,7 @@
 
 import codecs
 import contextlib
+import logging
 import os
 import sys
 import warnings
@@ -57,9 +58,20 @@ class Stream:
         return getattr(self._stream, name)
 
 
+class _Notes(logging.Handler):
+    """What the program says of its own doings, such as a download: one line on stderr."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print the record's message."""
+        print(printable(record.getMessage()), file=sys.stderr, flush=True)
+
+
 @contextlib.contextmanager
 def protected() -> Iterator[None]:
-    """Standard streams that cannot fail, and warnings that are one line on stderr."""
+    """Standard streams that cannot fail, and notes and warnings that are one line on stderr."""
+    logger, notes = logging.getLogger("mlpx"), _Notes()
+    logger.addHandler(notes)
+    logger.setLevel(logging.INFO)
     before = sys.stdout, sys.stderr, warnings.showwarning
     for name, descriptor in (("stdout", 1), ("stderr", 2)):
         stream = getattr(sys, name)
@@ -73,6 +85,7 @@ def protected() -> Iterator[None]:
     finally:
         sys.stdout.flush()
         sys.stdout, sys.stderr, warnings.showwarning = before
+        logger.removeHandler(notes)
 
 
 def warn(text: str) -> None:

@@ -13,7 +13,7 @@ import torch
 from mlpx.cli import streams, views
 from mlpx.cli.options import Output
 from mlpx.errors import Bug, CheckFailed, Interrupted, as_mlpx_error
-from mlpx.runs import checks, folder, resuming
+from mlpx.runs import checks, folder, reading, resuming
 from mlpx.runs.checkpoints import Checkpoint
 from mlpx.runs.checks import Check
 from mlpx.runs.events import End, Event, Experiment
@@ -26,8 +26,8 @@ from mlpx.training.signals import StopFlag
 
 def train(settings: Settings, name: str, output: Output) -> None:
     """Train an experiment in a new run folder; raises MlpxError."""
-    _collect_garbage()
-    module = _experiment(settings)
+    collect_garbage()
+    module = experiment_of(settings)
     checks.require_known(output.checks, module.METRICS)
     device = devices.choose(output.device)
     experiment = module.build(settings, device)
@@ -38,14 +38,14 @@ def train(settings: Settings, name: str, output: Output) -> None:
 
 def resume(path: Path, epochs: int | None, output: Output) -> None:
     """Go on with the run at ``path``, perhaps to more epochs; raises MlpxError."""
-    _collect_garbage()
+    collect_garbage()
     with StopFlag() as stop, Run(path) as run:
-        run.read_document()
-        settings = resuming.extend(run.read_settings(), epochs)
-        module = _experiment(settings)
+        run.document = reading.document_of(run.path)
+        settings = resuming.extend(reading.settings_of(run.path), epochs)
+        module = experiment_of(settings)
         checks.require_known(output.checks, module.METRICS)
-        if run.has_finished(settings.epochs):
-            metrics = run.document["metrics"]
+        metrics = reading.metrics_of(run.document)
+        if metrics.get("epoch") == settings.epochs:
             failed = [check for check in output.checks if not check.holds(metrics)]
             end = End(metrics, (), f"already finished: {settings.epochs} epochs", failed)
             _require(_show(run, settings, [end], output), run)
@@ -63,13 +63,14 @@ def resume(path: Path, epochs: int | None, output: Output) -> None:
         _execute(run, experiment, device, output, stop, checkpoint)
 
 
-def _collect_garbage() -> None:
+def collect_garbage() -> None:
     """From here on; what the imports made is there to stay and need not be walked."""
     gc.freeze()
     gc.enable()
 
 
-def _experiment(settings: Settings) -> Any:
+def experiment_of(settings: Settings) -> Any:
+    """The module of the settings' experiment."""
     return importlib.import_module(f"mlpx.experiments.{settings.experiment}")
 
 

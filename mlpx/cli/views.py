@@ -115,8 +115,10 @@ class Screen:
             streams.warn(event.text)
         elif isinstance(event, End):
             for table in event.tables:
-                self._console.print()
+                if self._headed:
+                    self._console.print()
                 self._head(table.columns)
+                self._headed = True
                 for row in table.rows:
                     self._line(dict(zip(table.columns, row, strict=True)))
             text = f"\n{event.summary}" if self._headed else event.summary
@@ -152,9 +154,14 @@ class Screen:
 
 
 def shown(name: str, value: float) -> str:
-    """A number as the table shows it: four significant digits, whole numbers whole, seconds to the hundredth."""
+    """A number as the table shows it.
+
+    Four significant digits; whole numbers whole, accuracies in percent, seconds to the hundredth.
+    """
     if isinstance(value, int):
         return str(value)
+    if name.endswith("accuracy"):
+        return f"{value:.2%}"
     return f"{value:.2f}" if name == "seconds" else f"{value:#.4g}".rstrip(".")
 
 

@@ -14,12 +14,12 @@ import torch
 from torch import Tensor
 
 from mlpx.data import polynomial
-from mlpx.errors import InputError
 from mlpx.models import linear
 from mlpx.runs.events import Outcome, Table
 from mlpx.runs.metrics import Rows
 from mlpx.settings.poly import PolySettings
 from mlpx.training.batches import Batches, generator
+from mlpx.training.states import restore
 
 LABELS = {
     "train_loss": "training",
@@ -88,12 +88,15 @@ class Poly:
 
     def load_state(self, state: dict[str, Tensor]) -> None:
         """Put back the weights; raises InputError where their shape or type is another."""
-        weight = state.get("weight")
-        if weight is None or (weight.shape, weight.dtype) != (self._weight.shape, self._weight.dtype):
-            found = "none" if weight is None else f"{weight.dtype} of shape {tuple(weight.shape)}"
-            wanted = f"{self._weight.dtype} of shape {tuple(self._weight.shape)}"
-            raise InputError("checkpoint", f"its weight is {found}, not {wanted}", "Start the run anew.")
-        self._weight.copy_(weight)
+        restore(self.state(), state, "checkpoint", "Start the run anew.")
+
+    def load_weights(self, weights: Mapping[str, Tensor]) -> None:
+        """Take a run's weights, (R, D); raises InputError where they don't fit."""
+        restore({"weight": self._weight[:, :, 0]}, weights, "weights.safetensors", "Train the run anew.")
+
+    def final(self) -> dict[str, float]:
+        """The losses of the weights as they are."""
+        return self.evaluate()
 
     def draw_losses(self, rows: Rows) -> bytes:
         """The loss curves above the noise floor."""

@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter, PercentFormatter
 
-from mlpx.plots.figure import BLUE, GREEN, GREY, ORANGE, new_figure
+from mlpx.plots.figure import BLUE, GREEN, GREY, ORANGE, new_figure, plain
 
 
 def _plain_number(value: float, _position: object) -> str:
@@ -26,4 +26,24 @@ def loss_curves(
     axes.yaxis.set_major_formatter(FuncFormatter(_plain_number))  # 0.01, not the slower 10^-2
     axes.yaxis.set_minor_formatter(NullFormatter())
     axes.legend(frameon=False, fontsize=11)
+    return figure
+
+
+def losses_and_accuracies(title: str, rows: Mapping[str, Sequence[float]]) -> Figure:
+    """Side by side, train and test loss and train and test accuracy by epoch."""
+    figure, left = new_figure(title, "epoch", "")
+    left.set_title("")
+    left.set_position((0.08, 0.12, 0.39, 0.74))
+    right = figure.add_axes((0.58, 0.12, 0.39, 0.74))
+    plain(right, "epoch", "")
+    figure.suptitle(title, fontsize=13, y=0.96)
+    for axes, name, ylabel in ((left, "loss", "cross-entropy"), (right, "accuracy", "accuracy")):
+        for part, label, colour in (("train", "training, while it learns", BLUE), ("test", "test", ORANGE)):
+            values = rows[f"{part}_{name}"]
+            marker = "o" if len(values) < 15 else None
+            axes.plot(rows["epoch"], values, label=label, color=colour, linewidth=2, marker=marker, markersize=4)
+        axes.set_title(ylabel, fontsize=11)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    right.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    left.legend(frameon=False, fontsize=11)
     return figure

@@ -15,8 +15,7 @@ import torch
 from torch import Tensor
 
 from mlpx.errors import Diverged, InputError
-from mlpx.runs.files import write_file
-from mlpx.settings.files import read_regular
+from mlpx.files import read_regular, write_file
 from mlpx.training.loop import Position
 
 KEPT = 2

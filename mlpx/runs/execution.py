@@ -1,21 +1,19 @@
 """A run from its first step to its last file: the loop's records made durable, then passed on as events."""
 
 import contextlib
-import json
 import shlex
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
-import safetensors.torch
 import torch
 
 from mlpx.errors import Diverged, InputError, Interrupted
-from mlpx.runs import checkpoints
+from mlpx.files import write_file
+from mlpx.runs import checkpoints, weights
 from mlpx.runs.checkpoints import Checkpoint
 from mlpx.runs.checks import Check
 from mlpx.runs.events import End, Event, Experiment, Notice, Row
-from mlpx.runs.files import write_file
 from mlpx.runs.folder import Run
 from mlpx.runs.metrics import Metrics, row
 from mlpx.runs.provenance import describe
@@ -126,12 +124,9 @@ class Execution:
         checkpoints.save(self._run.checkpoints, checkpoint)
 
     def _finish(self) -> Iterator[Event]:
-        settings = self._experiment.settings
         last = self._metrics.last()
         outcome = self._experiment.outcome(last)
-        # One key: safetensors writes several in no fixed order, and the same run must give the same bytes.
-        about = {"settings": json.dumps({"experiment": settings.experiment, **settings.model_dump()})}
-        files = {"weights.safetensors": safetensors.torch.save(dict(outcome.weights), about), **outcome.files}
+        files = {weights.NAME: weights.to_bytes(outcome.weights, self._experiment.settings), **outcome.files}
         for name, data in files.items():
             write_file(self._run.path / name, data)
         for name, draw in {"loss.png": self._draw_losses, **outcome.pictures}.items():

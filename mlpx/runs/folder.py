@@ -1,7 +1,6 @@
-"""Run folders: making one, finding one, and holding one."""
+"""Run folders: making one, and holding one."""
 
 import contextlib
-import difflib
 import fcntl
 import itertools
 import json
@@ -17,11 +16,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
-from mlpx.errors import InputError, Locked, MachineError, UsageError, as_mlpx_error
-from mlpx.runs.files import remove_temporaries, sync_folder, write_file
-from mlpx.settings import MODELS
+from mlpx.errors import Locked, MachineError, UsageError, as_mlpx_error
+from mlpx.files import remove_temporaries, sync_folder, write_file
 from mlpx.settings.base import Settings
-from mlpx.settings.files import read_regular, read_toml, resolve, to_toml
+from mlpx.settings.files import to_toml
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 LATEST = "latest"
@@ -63,38 +61,6 @@ class Run:
         """Write ``config.toml``."""
         write_file(self.path / "config.toml", to_toml(settings).encode())
 
-    def read_settings(self) -> Settings:
-        """The settings in ``config.toml``.
-
-        Raises:
-            InputError: it is missing or broken.
-        """
-        path = self.path / "config.toml"
-        try:
-            experiment = str(read_toml(path).get("experiment"))
-            if experiment not in MODELS:
-                raise InputError(path, f"names no known experiment ({experiment!r})", "Start the run anew.")
-            return resolve(MODELS[experiment], {}, path)
-        except UsageError as error:
-            raise InputError("not a run that can be resumed", error, "Start the run anew.") from error
-
-    def read_document(self) -> None:
-        """Take up what ``run.json`` says; a run killed before it was written has none.
-
-        Raises:
-            InputError: it is broken.
-        """
-        path = self.path / "run.json"
-        try:
-            document = json.loads(read_regular(path))
-        except FileNotFoundError:
-            return
-        except (ValueError, RecursionError) as error:
-            raise InputError(path, f"is not JSON ({error})", "Remove it, and resume.") from error
-        if not isinstance(document, dict):
-            raise InputError(path, "is not a JSON object", "Remove it, and resume.")
-        self.document = document
-
     def update(self, facts: Mapping[str, Any]) -> None:
         """Change what ``run.json`` says; a number that is not finite becomes null."""
         self.document |= facts
@@ -120,12 +86,6 @@ class Run:
         if known is None:
             write_file(self.path / "error.log", "".join(traceback.format_exception(error)).encode(errors="replace"))
         self.record_end(known.status if known else "failed", known.exit_code if known else 1, metrics)
-
-    def has_finished(self, epochs: int) -> bool:
-        """Whether ``run.json`` says that this many epochs were trained to the end."""
-        metrics = self.document.get("metrics")
-        trained = metrics.get("epoch") if isinstance(metrics, dict) else None
-        return self.document.get("status") == "finished" and trained == epochs
 
     def add_resumption(self, epoch: int) -> None:
         """Note that the run goes on from ``epoch``."""
@@ -174,24 +134,6 @@ def require_name(name: str) -> None:
     if not NAME.fullmatch(name):
         rule = "Use letters, digits, '.', '_' and '-', a letter or digit first, 64 at most."
         raise UsageError("--name", f"{name!r} is not a name", rule)
-
-
-def find(reference: str, runs_dir: Path) -> Path:
-    """The run folder that ``reference`` means: ``latest``, a name inside ``runs_dir``, or a path.
-
-    Raises:
-        InputError: there is none, or the folder is not a run's.
-    """
-    if reference:
-        for path in (runs_dir / reference, Path(reference)):
-            if path.is_dir():
-                if not (path / "config.toml").exists():
-                    raise InputError(path, "is not a run: it has no config.toml", "Start the run anew.")
-                return path.resolve()
-    names = sorted(path.name for path in runs_dir.glob("[!.]*") if path.is_dir()) if runs_dir.is_dir() else []
-    near = difflib.get_close_matches(reference, names, n=3, cutoff=0.5)
-    remedy = f"The nearest: {', '.join(near)}." if near else f"{runs_dir} holds {len(names) or 'no'} runs."
-    raise InputError(reference or "an empty name", "no such run", remedy)
 
 
 def finite(value: Any) -> Any:

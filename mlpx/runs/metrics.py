@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mlpx.errors import InputError
-from mlpx.settings.files import read_regular
+from mlpx.files import read_regular
 from mlpx.training.loop import EpochRecord
 
 Rows = dict[str, list[float]]

@@ -45,9 +45,10 @@ def read_checkpoint(run: Run, settings: Settings) -> tuple[Checkpoint | None, li
 
 
 def _require_same(before: dict[str, Any], settings: Settings, path: Path) -> None:
-    """Every setting must be as it was, but for more epochs."""
+    """Every setting must be as it was, but for more epochs and for where things lie."""
     after = settings.model_dump()
-    differ = [key for key in sorted(before.keys() | after.keys()) if before.get(key) != after.get(key)]
+    keys = sorted((before.keys() | after.keys()) - settings.places)
+    differ = [key for key in keys if before.get(key) != after.get(key)]
     if "epochs" in differ and isinstance(before.get("epochs"), int) and before["epochs"] < after["epochs"]:
         differ.remove("epochs")
     if differ:

@@ -20,6 +20,8 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
     experiment: ClassVar[str]
+    places: ClassVar[frozenset[str]] = frozenset()
+    """Settings that say where things lie; they never change a number, so a resumed run may have others."""
 
     seed: Seed
     epochs: Epochs
@@ -38,15 +40,27 @@ def allowed(field: FieldInfo) -> str:
     """The values that a field takes, in words: "a whole number from 0 to 19"."""
     if get_origin(field.annotation) is Literal:
         return "one of " + ", ".join(map(str, get_args(field.annotation)))
+    if is_list(field):
+        return f"a list, each item {allowed(item(field))}"
     nouns: dict[object, str] = {int: "a whole number", float: "a number", bool: "true or false"}
     noun = nouns.get(field.annotation, "text")
     low, high = bound(field, "ge"), bound(field, "le")
     if low is not None and high is not None:
-        return f"{noun} from {low:g} to {high:g}"
+        return f"{noun} from {low} to {high}"
     if low is not None:
-        return f"{noun} of at least {low:g}"
+        return f"{noun} of at least {low}"
     above = bound(field, "gt")
-    return noun if above is None else f"{noun} above {above:g}"
+    return noun if above is None else f"{noun} above {above}"
+
+
+def is_list(field: FieldInfo) -> bool:
+    """Whether the field takes several values."""
+    return get_origin(field.annotation) is list
+
+
+def item(field: FieldInfo) -> FieldInfo:
+    """What each value of a list is."""
+    return FieldInfo.from_annotation(get_args(field.annotation)[0])
 
 
 def bound(field: FieldInfo, kind: str) -> Any:

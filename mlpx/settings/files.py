@@ -1,9 +1,6 @@
 """Settings from typed options and TOML files, and back to TOML."""
 
 import difflib
-import errno
-import os
-import stat
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,20 +10,12 @@ import tomli_w
 from pydantic import ValidationError
 
 from mlpx.errors import UsageError
+from mlpx.files import read_regular
 from mlpx.settings.base import Settings, allowed
 
 MAX_FILE_BYTES = 64 * 1024
 
 S = TypeVar("S", bound=Settings)
-
-
-def read_regular(path: Path, limit: int = -1) -> bytes:
-    """Up to ``limit`` bytes of a regular file; OSError for anything else, and never a wait for a fifo."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-    with open(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise OSError(errno.EINVAL, "is not a regular file", str(path))
-        return file.read(limit)
 
 
 def read_toml(path: Path) -> dict[str, Any]:

@@ -7,10 +7,15 @@ import torch
 from torch import Tensor
 
 
-def generator(seed: int, purpose: str, epoch: int = 0) -> torch.Generator:
-    """A CPU generator of its own for each (seed, purpose, epoch)."""
-    digest = hashlib.blake2b(f"{seed} {purpose} {epoch}".encode(), digest_size=8).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest, "little") >> 1)
+def generator(seed: int, purpose: str, number: int = 0, device: torch.device | str = "cpu") -> torch.Generator:
+    """A generator of its own for each (seed, purpose, number), such as an epoch's or a step's."""
+    digest = hashlib.blake2b(f"{seed} {purpose} {number}".encode(), digest_size=8).digest()
+    return torch.Generator(device).manual_seed(int.from_bytes(digest, "little") >> 1)
+
+
+def order(count: int, seed: int, epoch: int) -> Tensor:
+    """The order (count,) in which ``epoch`` takes the examples: a permutation, on the CPU."""
+    return torch.randperm(count, generator=generator(seed, "order", epoch))
 
 
 class Batches:
@@ -44,7 +49,7 @@ class Batches:
 
     def of_epoch(self, epoch: int) -> list[tuple[Tensor, Tensor, Tensor]]:
         """The batches (X, Xᵀ, y) of ``epoch``, X (R, B, D), y (R, B, 1): the caller's to overwrite until the next."""
-        orders = [torch.randperm(self._count, generator=generator(seed, "order", epoch)) for seed in self._seeds]
+        orders = [order(self._count, seed, epoch) for seed in self._seeds]
         index = torch.stack(orders).add_(self._first_rows).flatten()  # (R·N,) rows of the flattened sets
         index = index.to(self._features.device, non_blocking=True)
         torch.index_select(self._features, 0, index, out=self._ordered_features)

@@ -1,10 +1,21 @@
-"""Files that a crash cannot tear."""
+"""Reading that never waits, and writing that a crash cannot tear."""
 
+import errno
 import os
 import secrets
+import stat
 from pathlib import Path
 
 TEMPORARY = ".*.tmp"
+
+
+def read_regular(path: Path, limit: int = -1) -> bytes:
+    """Up to ``limit`` bytes of a regular file; OSError for anything else, and never a wait for a fifo."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    with open(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "is not a regular file", str(path))
+        return file.read(limit)
 
 
 def write_file(path: Path, data: bytes) -> None:

@@ -1,0 +1,62 @@
+"""Small images in rows."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from mlpx.plots.figure import ORANGE, new_figure
+
+COLUMNS, ROWS = 7, 3
+TILES = COLUMNS * ROWS
+CAPTION = 15  # pixels of a tile's own, below it, for two lines
+GAP = 8
+MAX_SIGNED = 98
+SIGNED_COLUMNS = 14
+
+
+def captioned_images(title: str, images: NDArray[np.uint8], captions: Sequence[tuple[str, str]]) -> Figure:
+    """Up to 21 images (N, H, W), each with what it is and, below, what it was taken for."""
+    height, width = images.shape[1:]
+    pitch_y, pitch_x = height + CAPTION, width + GAP
+    sheet = np.full((ROWS * pitch_y, COLUMNS * pitch_x), 255, np.uint8)
+    figure, axes = _sheet_figure(title)
+    for i, (image, (truth, guess)) in enumerate(zip(images, captions, strict=True)):
+        y, x = i // COLUMNS * pitch_y, i % COLUMNS * pitch_x + GAP // 2
+        sheet[y : y + height, x : x + width] = image
+        axes.text(x + width / 2, y + height + 3.5, truth, ha="center", va="center", fontsize=9.5)
+        axes.text(x + width / 2, y + height + 9, guess, ha="center", va="center", fontsize=9, color=ORANGE)
+    axes.imshow(sheet, cmap="gray", vmin=0, vmax=255, interpolation="nearest", aspect="equal")
+    return figure
+
+
+def signed_images(title: str, images: NDArray[np.float32]) -> Figure:
+    """Images (N, H, W) of numbers of either sign, the 98 of largest norm first to last: blue below 0, red above."""
+    norms = np.linalg.norm(images.reshape(len(images), -1), axis=1)
+    chosen = images[np.argsort(-norms, kind="stable")[:MAX_SIGNED]]
+    columns = min(SIGNED_COLUMNS, math.ceil(math.sqrt(len(chosen) * 2)))
+    height, width = (side + GAP // 4 for side in chosen.shape[1:])
+    sheet = np.full((math.ceil(len(chosen) / columns) * height, columns * width), np.nan, np.float32)
+    for i, image in enumerate(chosen):
+        y, x = i // columns * height, i % columns * width
+        sheet[y : y + image.shape[0], x : x + image.shape[1]] = image
+    if len(chosen) < len(images):
+        title += f", the {len(chosen)} strongest of {len(images)}"
+    figure, axes = _sheet_figure(title)
+    reach = float(np.quantile(np.abs(chosen), 0.995)) or 1.0
+    drawn = axes.imshow(sheet, cmap="RdBu_r", vmin=-reach, vmax=reach, interpolation="nearest", aspect="equal")
+    bar = figure.colorbar(drawn, cax=figure.add_axes((0.915, 0.04, 0.012, 0.86)))
+    bar.ax.tick_params(labelsize=9)
+    axes.set_position((0.02, 0.04, 0.88, 0.86))
+    axes.set_anchor("N")
+    return figure
+
+
+def _sheet_figure(title: str) -> tuple[Figure, Axes]:
+    figure, axes = new_figure(title, "", "")
+    axes.set_position((0.02, 0.02, 0.96, 0.88))
+    axes.axis("off")
+    return figure, axes
