@@ -109,11 +109,11 @@ def _require_pairs(paths: list[Path], arrays: list[Tensor]) -> None:
 
 def _published(name: str) -> tuple[list[str], dict[str, str]]:
     """Mirrors, and the MD5 of each file by its name, as torchvision has them."""
-    published = getattr(_import_torchvision().datasets, PUBLISHED[name])
+    published = getattr(import_torchvision().datasets, PUBLISHED[name])
     return list(published.mirrors), dict(published.resources)
 
 
-def _import_torchvision() -> Any:
+def import_torchvision() -> Any:
     """Import torchvision, also where its compiled operators don't fit this build of torch.
 
     A CUDA build of it beside a CPU build of torch fails at import, as it describes operators that were not loaded;

@@ -1,0 +1,257 @@
+"""Time `mlpx mlp` against the textbook's way, scikit-learn, a plain PyTorch loop, and the least that products take.
+
+    python benchmarks/mlp.py [--data-dir DIR] [--rounds 5] [--process-rounds 2]
+
+All train 784-256-10 on Fashion-MNIST (SGD, lr 0.1, batches of 256) and score the test set after each epoch. They take
+turns, so that a machine that slows down slows them all: a row gives the median seconds, and the median of the ratios
+to mlpx and to the floor, round by round. The floor is a loop of nothing but the epoch's matrix products on random
+numbers. The textbook's way is torchvision's data set, ToTensor, and a DataLoader with four workers. Then whole
+processes of ten epochs, with their peak memory; scikit-learn is left out where it is not installed (`mlpx[bench]`).
+"""
+
+import argparse
+import gzip
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from mlpx.data import images
+from mlpx.experiments import mlp
+from mlpx.settings.mlp import MlpSettings
+
+EPOCHS = 10
+BATCH = 256
+WORKERS = 4
+Epoch = Callable[[], object]
+
+
+def textbook(folder: Path) -> Epoch:
+    """The way that the textbook's text runs it; ``folder`` holds the unpacked files."""
+    torchvision = images.import_torchvision()
+    from torchvision.transforms import ToTensor
+
+    def loader(train: bool) -> "torch.utils.data.DataLoader[tuple[Tensor, Tensor]]":
+        data = torchvision.datasets.FashionMNIST(folder, train=train, transform=ToTensor())
+        return torch.utils.data.DataLoader(data, BATCH, shuffle=train, num_workers=WORKERS)
+
+    train, test = loader(True), loader(False)
+    net = plain_net()
+    criterion = nn.CrossEntropyLoss(reduction="none")
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+
+    def epoch() -> float:
+        loss_sum = right = 0.0
+        for x, y in train:
+            logits = net(x)
+            losses = criterion(logits, y)
+            optimizer.zero_grad()
+            torch.autograd.backward(losses.mean())
+            optimizer.step()
+            loss_sum += float(losses.detach().sum())
+            right += float((logits.argmax(1) == y).sum())
+        with torch.no_grad():
+            return sum(float((net(x).argmax(1) == y).sum()) for x, y in test)
+
+    return epoch
+
+
+def plain_net() -> nn.Sequential:
+    """The textbook's network."""
+    net = nn.Sequential(nn.Flatten(), nn.Linear(784, 256), nn.ReLU(), nn.Linear(256, 10))
+    for layer in (net[1], net[3]):
+        nn.init.normal_(layer.weight, std=0.01)
+    return net
+
+
+def plain_loop(train: images.Examples, test: images.Examples) -> Epoch:
+    """Autograd and torch.optim over float tensors in memory."""
+    x, y = train.images.float().div(255), train.labels.long()
+    test_x, test_y = test.images.float().div(255), test.labels.long()
+    net = plain_net()
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+
+    def epoch() -> float:
+        loss_sum = right = 0.0
+        for rows in torch.randperm(len(y)).split(BATCH):
+            logits = net(x[rows])
+            loss = nn.functional.cross_entropy(logits, y[rows])
+            optimizer.zero_grad()
+            torch.autograd.backward(loss)
+            optimizer.step()
+            loss_sum += loss.item() * len(rows)
+            right += float((logits.argmax(1) == y[rows]).sum())
+        with torch.no_grad():
+            return float((net(test_x).argmax(1) == test_y).sum())
+
+    return epoch
+
+
+def scikit_learn(train: images.Examples, test: images.Examples) -> Epoch:
+    """MLPClassifier, an epoch at a time; raises ImportError where it is not installed."""
+    from sklearn.neural_network import MLPClassifier
+
+    x, y = (train.images.flatten(1).float() / 255).numpy(), train.labels.numpy()
+    test_x, test_y = (test.images.flatten(1).float() / 255).numpy(), test.labels.numpy()
+    model = MLPClassifier(
+        (256,), solver="sgd", alpha=0, batch_size=BATCH, learning_rate_init=0.1, momentum=0, max_iter=1, warm_start=True
+    )
+
+    def epoch() -> float:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that one epoch is not enough
+            model.fit(x, y)
+        return float(model.score(test_x, test_y))
+
+    return epoch
+
+
+def mlpx(data_dir: str, precision: str) -> Epoch:
+    """Mlpx's own epoch."""
+    task = mlp.build(MlpSettings(data_dir=data_dir, precision=precision), torch.device("cpu"))  # type: ignore[arg-type]
+
+    def epoch() -> object:
+        for _ in task.train(1, 0):
+            pass
+        return task.evaluate()
+
+    return epoch
+
+
+def floor(count: int, test_count: int, dtype: torch.dtype) -> Epoch:
+    """The products of an epoch alone: forwards, by the weights, and by the hidden layer; then the test set forwards."""
+    random = {shape: torch.rand(*shape, dtype=dtype) for shape in [(256, 784), (10, 256), (BATCH, 784), (BATCH, 256)]}
+    first, second = random[256, 784], random[10, 256]
+    x, hidden = random[BATCH, 784], random[BATCH, 256]
+    upper = torch.rand(BATCH, 10, dtype=dtype)
+    room = {(m, n): torch.empty(m, n, dtype=dtype) for m, n in [(BATCH, 256), (BATCH, 10), (10, 256), (256, 784)]}
+
+    def epoch() -> None:
+        for start in range(0, count, BATCH):
+            n = min(BATCH, count - start)
+            torch.mm(x[:n], first.t(), out=room[BATCH, 256][:n])
+            torch.mm(hidden[:n], second.t(), out=room[BATCH, 10][:n])
+            torch.mm(upper[:n].t(), hidden[:n], out=room[10, 256])
+            torch.mm(upper[:n], second, out=room[BATCH, 256][:n])
+            torch.mm(hidden[:n].t(), x[:n], out=room[256, 784])
+        for start in range(0, test_count, BATCH):
+            n = min(BATCH, test_count - start)
+            torch.mm(x[:n], first.t(), out=room[BATCH, 256][:n])
+            torch.mm(hidden[:n], second.t(), out=room[BATCH, 10][:n])
+
+    return epoch
+
+
+def seconds_of(epoch: Epoch) -> float:
+    """Seconds of one epoch."""
+    began = time.perf_counter()
+    epoch()
+    return time.perf_counter() - began
+
+
+def process(arguments: list[str]) -> tuple[float, float]:
+    """Seconds and peak memory (MiB) of a whole process."""
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
+    with tempfile.TemporaryDirectory() as folder:
+        began = time.perf_counter()
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        child = subprocess.Popen([sys.executable, *arguments], cwd=folder, env=environment, **quiet)
+        _, status, usage = os.wait4(child.pid, 0)
+        seconds = time.perf_counter() - began
+        child.returncode = os.waitstatus_to_exitcode(status)
+        if child.returncode != 0:
+            sys.exit(f"{arguments} ended with {child.returncode}")
+        return seconds, usage.ru_maxrss / 1024
+
+
+def unpack(raw: Path, folder: Path) -> None:
+    """Put the data set's files where torchvision looks for them, unpacked."""
+    target = folder / "FashionMNIST" / "raw"
+    target.mkdir(parents=True)
+    for part in images.PARTS:
+        plain = raw / part
+        content = plain.read_bytes() if plain.exists() else gzip.decompress((raw / f"{part}.gz").read_bytes())
+        (target / part).write_bytes(content)
+
+
+def compare(rows: dict[str, list[float]], against: dict[str, str]) -> None:
+    """Print the median of each row, and the median ratio to each of ``against``: heading to row."""
+    print(f"| {'':<28} | seconds | " + " | ".join(against) + " |")
+    print(f"| {'-' * 28} | ------: | " + " | ".join("-" * (len(head) - 1) + ":" for head in against) + " |")
+    for name, times in rows.items():
+        ratios = {
+            head: statistics.median(a / b for a, b in zip(times, rows[other], strict=True))
+            for head, other in against.items()
+        }
+        cells = " | ".join(f"{ratio:{len(head)}.2f}" for head, ratio in ratios.items())
+        print(f"| {name:<28} | {statistics.median(times):7.3f} | {cells} |")
+
+
+def main() -> None:
+    """Print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data-dir", default="", help="as of mlpx mlp")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--process-rounds", type=int, default=2)
+    parser.add_argument("--textbook", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.textbook:
+        epoch = textbook(Path(options.textbook))
+        for _ in range(EPOCHS):
+            epoch()
+        return
+
+    data_dir = os.path.abspath(options.data_dir) if options.data_dir else ""
+    raw = images.fetch("fashion-mnist", data_dir)
+    train, test = images.load("fashion-mnist", data_dir, 0)
+    counts = len(train.labels), len(test.labels)
+    with tempfile.TemporaryDirectory() as unpacked:
+        unpack(raw, Path(unpacked))
+        epochs = {
+            "textbook": textbook(Path(unpacked)),
+            "plain loop, in memory": plain_loop(train, test),
+            "mlpx": mlpx(data_dir, "fp32"),
+            "mlpx --precision bf16": mlpx(data_dir, "bf16"),
+            "floor: products alone, fp32": floor(*counts, torch.float32),
+            "floor: products alone, bf16": floor(*counts, torch.bfloat16),
+        }
+        try:
+            epochs["scikit-learn"] = scikit_learn(train, test)
+        except ImportError:
+            print("scikit-learn is not installed: left out")
+        seconds: dict[str, list[float]] = {name: [] for name in epochs}
+        for counted in range(-1, options.rounds):  # the first round is not counted: caches, threads
+            for name, epoch in epochs.items():
+                taken = seconds_of(epoch)
+                if counted >= 0:
+                    seconds[name].append(taken)
+        print(f"an epoch, medians of {options.rounds} rounds, {torch.get_num_threads()} threads\n")
+        compare(seconds, {"against mlpx": "mlpx", "against the floor": "floor: products alone, fp32"})
+
+        own = ["-m", "mlpx", "mlp", *(["--data-dir", data_dir] if data_dir else [])]
+        processes = {
+            "textbook (no pictures)": [os.path.abspath(__file__), "--textbook", unpacked],
+            "mlpx (four pictures)": own,
+            "mlpx --precision bf16": [*own, "--precision", "bf16"],
+        }
+        seconds = {name: [] for name in processes}
+        memory: dict[str, float] = {}
+        for _ in range(options.process_rounds):
+            for name, arguments in processes.items():
+                taken, memory[name] = process(arguments)
+                seconds[name].append(taken)
+        print(f"\nwhole processes of {EPOCHS} epochs, medians of {options.process_rounds} rounds\n")
+        compare(seconds, {"against mlpx": "mlpx (four pictures)"})
+        print("\npeak memory: " + ", ".join(f"{name} {mib:.0f} MiB" for name, mib in memory.items()))
+
+
+if __name__ == "__main__":
+    main()
