@@ -11,6 +11,7 @@ processes of ten epochs, with their peak memory; scikit-learn is left out where 
 
 import argparse
 import gzip
+import importlib
 import os
 import statistics
 import subprocess
@@ -33,14 +34,21 @@ BATCH = 256
 WORKERS = 4
 Epoch = Callable[[], object]
 
+# A process counts the memory of the one that it was forked from, so a small one starts it.
+LAUNCHER = """
+import resource, subprocess, sys, time
+began = time.perf_counter()
+subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL)
+print(time.perf_counter() - began, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+"""
+
 
 def textbook(folder: Path) -> Epoch:
     """The way that the textbook's text runs it; ``folder`` holds the unpacked files."""
     torchvision = images.import_torchvision()
-    from torchvision.transforms import ToTensor
 
     def loader(train: bool) -> "torch.utils.data.DataLoader[tuple[Tensor, Tensor]]":
-        data = torchvision.datasets.FashionMNIST(folder, train=train, transform=ToTensor())
+        data = torchvision.datasets.FashionMNIST(folder, train=train, transform=torchvision.transforms.ToTensor())
         return torch.utils.data.DataLoader(data, BATCH, shuffle=train, num_workers=WORKERS)
 
     train, test = loader(True), loader(False)
@@ -68,7 +76,7 @@ def plain_net() -> nn.Sequential:
     """The textbook's network."""
     net = nn.Sequential(nn.Flatten(), nn.Linear(784, 256), nn.ReLU(), nn.Linear(256, 10))
     for layer in (net[1], net[3]):
-        nn.init.normal_(layer.weight, std=0.01)
+        nn.init.normal_(layer.get_parameter("weight"), std=0.01)
     return net
 
 
@@ -97,8 +105,7 @@ def plain_loop(train: images.Examples, test: images.Examples) -> Epoch:
 
 def scikit_learn(train: images.Examples, test: images.Examples) -> Epoch:
     """MLPClassifier, an epoch at a time; raises ImportError where it is not installed."""
-    from sklearn.neural_network import MLPClassifier
-
+    MLPClassifier = importlib.import_module("sklearn.neural_network").MLPClassifier  # noqa: N806  (it has no types)
     x, y = (train.images.flatten(1).float() / 255).numpy(), train.labels.numpy()
     test_x, test_y = (test.images.flatten(1).float() / 255).numpy(), test.labels.numpy()
     model = MLPClassifier(
@@ -161,15 +168,10 @@ def process(arguments: list[str]) -> tuple[float, float]:
     """Seconds and peak memory (MiB) of a whole process."""
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
     with tempfile.TemporaryDirectory() as folder:
-        began = time.perf_counter()
-        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        child = subprocess.Popen([sys.executable, *arguments], cwd=folder, env=environment, **quiet)
-        _, status, usage = os.wait4(child.pid, 0)
-        seconds = time.perf_counter() - began
-        child.returncode = os.waitstatus_to_exitcode(status)
-        if child.returncode != 0:
-            sys.exit(f"{arguments} ended with {child.returncode}")
-        return seconds, usage.ru_maxrss / 1024
+        command = [sys.executable, "-c", LAUNCHER, sys.executable, *arguments]
+        done = subprocess.run(command, cwd=folder, env=environment, check=True, capture_output=True, text=True)
+    seconds, kib = map(float, done.stdout.split())
+    return seconds, kib / 1024
 
 
 def unpack(raw: Path, folder: Path) -> None:
