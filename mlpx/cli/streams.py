@@ -59,11 +59,12 @@ class Stream:
 
 
 class _Notes(logging.Handler):
-    """What the program says of its own doings, such as a download: one line on stderr."""
+    """What the program says of its own doings, such as a download, to a person who waits: one line on a terminal."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print the record's message."""
-        print(printable(record.getMessage()), file=sys.stderr, flush=True)
+        if sys.stderr.isatty():
+            print(printable(record.getMessage()), file=sys.stderr, flush=True)
 
 
 @contextlib.contextmanager

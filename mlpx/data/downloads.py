@@ -43,9 +43,13 @@ def download(urls: Sequence[str], path: Path, checksum: str) -> None:
             try:
                 write_file(path, _get(url, checksum))
                 return
-            except InputError as error:
-                failures.append(str(error))
-    raise InputError(path, "not to be had: " + " ".join(failures))
+            except _Failure as failure:
+                failures.append(f"{url}: {failure}")
+    raise InputError(path.name, f"cannot be downloaded ({'; '.join(failures)})")
+
+
+class _Failure(Exception):
+    """A URL does not give what it should."""
 
 
 @contextlib.contextmanager
@@ -61,7 +65,7 @@ def _sole_writer(folder: Path) -> Iterator[None]:
 
 
 def _get(url: str, checksum: str) -> bytes:
-    """What ``url`` gives, which must have this checksum."""
+    """What ``url`` gives, which must have this checksum; raises _Failure."""
     log.info("downloading %s", url)
     algorithm, _, expected = checksum.partition(":")
     try:
@@ -72,10 +76,10 @@ def _get(url: str, checksum: str) -> bytes:
         else:
             cause = getattr(error, "reason", error)  # urllib wraps what a socket raised
             reason = getattr(cause, "strerror", None) or str(cause) or type(cause).__name__
-        raise InputError(url, reason) from error
+        raise _Failure(reason) from error
     found = hashlib.new(algorithm, data, usedforsecurity=False).hexdigest()
     if found != expected:
-        raise InputError(url, f"the {len(data)} bytes have {algorithm} {found}, not {expected}")
+        raise _Failure(f"the {len(data)} bytes have {algorithm} {found}, not {expected}")
     return data
 
 

@@ -225,9 +225,9 @@ class Classification:
         surest = (confidences * (guesses != labels)).argsort(descending=True, stable=True)[:TILES]
         surest = surest[guesses[surest] != labels[surest]]
         classes = CLASSES[self.settings.dataset]
-        captions = [(classes[labels[i]], f"{classes[guesses[i]]} {confidences[i]:.0%}") for i in surest.tolist()]
+        captions = [(classes[labels[i]], f"{classes[guesses[i]]}, {confidences[i]:.0%}") for i in surest.tolist()]
         wrong = int((guesses != labels).sum())
-        title = f"{self._title()}: the surest of {wrong:,} mistakes; below each the truth, then the guess"
+        title = f"{self._title()}: the surest of {wrong:,} mistakes (truth, guess)"
         return png(captioned_images(title, self._test_examples.images[surest].numpy(), captions))
 
     def _draw_filters(self, weight: Tensor) -> bytes:

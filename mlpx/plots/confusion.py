@@ -15,7 +15,8 @@ def confusion_matrix(title: str, classes: Sequence[str], counts: NDArray[np.int6
     figure.set_size_inches(8, 6.4)
     axes.set_position((0.17, 0.165, 0.73, 0.775))
     axes.grid(visible=False)
-    axes.yaxis.set_label_coords(-0.19, 0.5)
+    long_names = max(map(len, classes)) > 2
+    axes.yaxis.set_label_coords(-0.19 if long_names else -0.06, 0.5)
     totals = counts.sum(axis=1, keepdims=True)
     shares = counts / np.maximum(totals, 1)
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="auto")
@@ -26,7 +27,7 @@ def confusion_matrix(title: str, classes: Sequence[str], counts: NDArray[np.int6
             axes.text(j, i, f"{count}", ha="center", va="center", color=colour, fontsize=9, fontweight=weight)
     places = range(len(classes))
     axes.set_xticks(places, classes)
-    if max(map(len, classes)) > 2:
+    if long_names:
         axes.tick_params(axis="x", labelrotation=35)
         for label in axes.get_xticklabels():
             label.set(ha="right", rotation_mode="anchor")

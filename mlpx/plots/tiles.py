@@ -48,7 +48,7 @@ def signed_images(title: str, images: NDArray[np.float32]) -> Figure:
     figure, axes = _sheet_figure(title)
     reach = float(np.quantile(np.abs(chosen), 0.995)) or 1.0
     drawn = axes.imshow(sheet, cmap="RdBu_r", vmin=-reach, vmax=reach, interpolation="nearest", aspect="equal")
-    bar = figure.colorbar(drawn, cax=figure.add_axes((0.915, 0.04, 0.012, 0.86)))
+    bar = figure.colorbar(drawn, cax=axes.inset_axes((1.015, 0, 0.013, 1)))
     bar.ax.tick_params(labelsize=9)
     axes.set_position((0.02, 0.04, 0.88, 0.86))
     axes.set_anchor("N")
