@@ -1,5 +1,6 @@
 """The experiment against a plain PyTorch loop, published figures, and itself when it was stopped."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from mlpx.data import images
 from mlpx.errors import InputError
 from mlpx.experiments import mlp
 from mlpx.settings.mlp import MlpSettings
+from mlpx.training import graphs
 from mlpx.training.batches import order
 from mlpx.training.loop import EpochRecord, fit
 
@@ -171,6 +173,29 @@ def test_scores_do_not_depend_on_how_the_set_is_cut(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(mlp, "SCORED_AT_ONCE", 333)  # the last block is smaller
     for name, value in task.final().items():
         assert value == pytest.approx(figures[name], rel=1e-6)
+
+
+def test_all_that_a_step_changes_is_put_back_after_it_is_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Recording as on CUDA, but without a graph: it takes steps that must leave nothing behind."""
+
+    def record(step: graphs.Step, example: torch.Tensor, changes: Iterable[torch.Tensor]) -> graphs.Step:
+        saved = [(tensor, tensor.clone()) for tensor in changes]
+        for _ in range(graphs.WARM_UPS):
+            step(example)
+        for tensor, before in saved:
+            tensor.copy_(before)
+        return step
+
+    monkeypatch.setattr(graphs, "record", record)
+    recorded, plain = (mlp.build(MlpSettings(**RICH), CPU) for _ in range(2))
+    recorded._full_step = None  # as it is on CUDA
+    for task in (recorded, plain):
+        for _ in task.train(1, 0):
+            pass
+    assert recorded._full_step is not None
+    assert recorded.evaluate() == plain.evaluate()
+    for name, tensor in plain.state().items():
+        assert torch.equal(recorded.state()[name], tensor), name
 
 
 @pytest.mark.cuda

@@ -92,14 +92,19 @@ def settings(model: type[Settings]) -> Parameters:
 
 
 def typed(model: type[Settings], given: dict[str, Any]) -> dict[str, Any]:
-    """The settings among the options ``given``, taken out of them; ``none`` is an empty list."""
+    """The settings among the options ``given``, taken out of them; a lone ``none`` is an empty list."""
     taken = {name: given.pop(name) for name in model.model_fields}
     for name, field in model.model_fields.items():
         if is_list(field):
             words = taken[name]
-            numbers = [int(word) if word.isdecimal() else word for word in words or [] if words != ["none"]]
-            taken[name] = numbers if words else None
+            items = [] if words == ["none"] else [_number(word) for word in words or []]
+            taken[name] = items if words else None
     return taken
+
+
+def _number(word: str) -> int | str:
+    """The whole number that ``word`` writes; what is none stays as it is, for the settings to refuse."""
+    return int(word) if word.isdecimal() and len(word) < 20 else word
 
 
 def declared(*functions: Callable[..., Any]) -> Parameters:

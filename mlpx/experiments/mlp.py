@@ -143,13 +143,8 @@ class Classification:
 
     def _judge(self, examples: _Set) -> tuple[float, float]:
         """Loss and accuracy on all examples."""
-        sums = [
-            score(self._model.log_probabilities(_inputs(pixels)), labels)
-            for pixels, labels in zip(*(part.split(SCORED_AT_ONCE) for part in examples), strict=True)
-        ]
-        losses, rights = (torch.stack(part).double().sum() for part in zip(*sums, strict=True))
-        count = len(examples.labels)
-        return float(losses) / count, float(rights) / count
+        loss_sum, num_right = score(self._predict(examples), examples.labels)
+        return float(loss_sum) / len(examples.labels), float(num_right) / len(examples.labels)
 
     def evaluate(self) -> dict[str, float]:
         """Running averages of the epoch, and the figures on the test set."""

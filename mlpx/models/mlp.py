@@ -148,6 +148,6 @@ class Mlp:
 
 
 def score(log_probabilities: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """The sum of -log p(label), and how many labels are the likeliest class: (B, C) and (B,) to two scalars."""
-    loss = functional.nll_loss(log_probabilities, labels, reduction="sum")
-    return loss, (log_probabilities.argmax(dim=1) == labels).sum()
+    """The sum of -log p(label), in float64, and how many labels are the likeliest: (B, C) and (B,) to two scalars."""
+    losses = functional.nll_loss(log_probabilities, labels, reduction="none")
+    return losses.sum(dtype=torch.float64), (log_probabilities.argmax(dim=1) == labels).sum()
