@@ -18,6 +18,7 @@ from torch import nn
 
 from mlpx.data import images, pictures
 from mlpx.experiments import mlp
+from mlpx.settings.mlp import MlpSettings
 
 FILES = {
     *("checkpoints", "config.toml", "confusion.png", "filters.png", "lock", "loss.png", "metrics.csv", "mistakes.png"),
@@ -60,7 +61,7 @@ def test_a_run_leaves_exactly_the_promised_files(short: tuple[Path, Result]) -> 
 
     metrics = read_json(run)["metrics"]
     assert isinstance(metrics, dict)
-    assert set(metrics) == set(mlp.METRICS)
+    assert set(metrics) == set(mlp.metric_names(MlpSettings()))
     assert metrics["loss_gap"] == metrics["test_loss"] - metrics["final_train_loss"]
     assert metrics["accuracy_gap"] == metrics["final_train_accuracy"] - metrics["test_accuracy"]
     assert metrics["test_accuracy_low"] < metrics["test_accuracy"] < metrics["test_accuracy_high"]

@@ -19,7 +19,7 @@ MAY_IMPORT = {
 }
 ONLY_IN = {"typer": {"cli"}, "rich": {"cli"}, "matplotlib": {"plots"}}
 EXCEPT = {("matplotlib", "data/glyphs.py")}  # it ships the typefaces
-SLOW = ("torch", "matplotlib", "numpy")
+SLOW = ("torch", "matplotlib", "numpy", "sentencepiece", "sacrebleu")
 
 
 def imported(path: Path) -> set[str]:
@@ -59,7 +59,8 @@ def test_settings_and_errors_are_free_of_slow_packages() -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["poly", "--help"], ["mlp", "--help"], ["predict", "--help"], ["--version"]]
+    "arguments",
+    [["--help"], *([name, "--help"] for name in ("poly", "mlp", "transformer", "predict", "translate")), ["--version"]],
 )
 def test_help_is_quick_and_imports_nothing_slow(arguments: list[str]) -> None:
     code = (
@@ -71,7 +72,7 @@ def test_help_is_quick_and_imports_nothing_slow(arguments: list[str]) -> None:
     assert done.stdout.splitlines()[-1] == "[] 0"
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["poly", "--help"]])
+@pytest.mark.parametrize("arguments", [["--help"], ["transformer", "--help"]])
 def test_help_takes_less_than_three_tenths_of_a_second(arguments: list[str]) -> None:
     import time
 
@@ -99,7 +100,7 @@ def test_shell_completion_imports_nothing_slow(program: Program) -> None:
 
 def test_every_command_has_examples_and_every_option_has_help(program: Program) -> None:
     commands = [line.split()[0] for line in program("--help").out.partition("Commands:")[2].splitlines() if line]
-    assert commands == ["poly", "mlp", "resume", "evaluate", "predict", "data"]
+    assert commands == ["poly", "mlp", "transformer", "resume", "evaluate", "predict", "translate", "data"]
     commands[-1] = "data fetch"
     for command in commands:
         text = program(*command.split(), "--help", env=environment(COLUMNS="200")).out

@@ -104,6 +104,17 @@ add_training_command(
     ),
 )
 
+add_training_command(
+    MODELS["transformer"],
+    "Train the Transformer of 'Attention Is All You Need' to reverse numbers, or to translate from files of sentences.",
+    examples(
+        "mlpx transformer",
+        "mlpx transformer --config configs/transformer-reverse.toml --check 'test_exactness > 0.99'",
+        "mlpx transformer --task text --train-src train.en --train-tgt train.de --val-src val.en --val-tgt val.de"
+        " --test-src test.en --test-tgt test.de",
+    ),
+)
+
 
 def _import(name: str) -> ModuleType:
     """Import one of the modules of this room that need torch, last: what can be refused without it was.
@@ -141,6 +152,10 @@ def evaluate(
     run: options.RunArgument,
     dataset: Annotated[str | None, typer.Option(help="Score it on this data set instead, and compare nothing.")] = None,
     data_dir: Annotated[str | None, typer.Option(help="Score it on the data in this folder, likewise.")] = None,
+    test_src: Annotated[
+        str | None, typer.Option(help="Translate the sentences in this file instead, likewise.")
+    ] = None,
+    test_tgt: Annotated[str | None, typer.Option(help="And compare with those in this one.")] = None,
     device: options.Device = "auto",
     runs_dir: options.RunsDir = Path("runs"),
     json: options.Json = False,
@@ -148,7 +163,7 @@ def evaluate(
 ) -> None:
     """``mlpx evaluate RUN``."""
     path = reading.find(run, runs_dir)
-    changes = {"dataset": dataset, "data_dir": data_dir}
+    changes = {"dataset": dataset, "data_dir": data_dir, "test_src": test_src, "test_tgt": test_tgt}
     given = {name: value for name, value in changes.items() if value is not None}
     _import("evaluate").evaluate(path, given, device, as_json=json)
 
@@ -169,6 +184,35 @@ def predict(
 ) -> None:
     """``mlpx predict RUN IMAGE…``."""
     _import("predict").predict(reading.find(run, runs_dir), images, device, as_json=json)
+
+
+@app.command(
+    help="Translate lines of text, the arguments or else standard input, by what a run of transformer learned.",
+    epilog=examples(
+        "mlpx translate latest '3 1 4 1 5'",
+        "mlpx translate latest < input.txt > output.txt",
+        "mlpx translate latest '3 1 4 1 5' --attention attention.png",
+    ),
+)
+def translate(
+    run: options.RunArgument,
+    text: Annotated[list[str] | None, typer.Argument(metavar="TEXT", help="A line to translate.")] = None,
+    beam: Annotated[
+        int | None,
+        typer.Option(min=1, max=1000, metavar="<int>", help="Hypotheses a line; the run's own if not given."),
+    ] = None,
+    length_penalty: Annotated[
+        float | None, typer.Option(min=0, max=10, metavar="<float>", help="As in training; the run's own if not given.")
+    ] = None,
+    attention: Annotated[Path | None, typer.Option(help="Draw who attends to whom in the first line, as PNG.")] = None,
+    device: options.Device = "auto",
+    runs_dir: options.RunsDir = Path("runs"),
+    json: options.Json = False,
+    debug: options.Debug = False,
+) -> None:
+    """``mlpx translate RUN [TEXT…]``."""
+    path = reading.find(run, runs_dir)
+    _import("translate").translate(path, text or [], beam, length_penalty, attention, device, as_json=json)
 
 
 data = typer.Typer(help="Data sets.", epilog=examples("mlpx data fetch fashion-mnist"))

@@ -8,8 +8,8 @@ from pathlib import Path
 from mlpx.cli import train
 from mlpx.cli.views import Screen
 from mlpx.errors import CheckFailed, InputError, UsageError
-from mlpx.runs import reading, weights
-from mlpx.runs.events import End, Experiment, Table
+from mlpx.runs import reading
+from mlpx.runs.events import End, Table
 from mlpx.settings.files import resolve
 from mlpx.training import devices
 
@@ -33,11 +33,8 @@ def evaluate(run: Path, changes: Mapping[str, str], device: str, *, as_json: boo
     recorded = reading.metrics_of(reading.document_of(run))
     if not recorded:
         raise InputError(run, "has not finished, so it has no final figures", "Go on with 'mlpx resume'.")
-    learned = weights.read(run)
     settings = resolve(type(settings), {**settings.model_dump(), **changes})
-    experiment: Experiment = train.experiment_of(settings).build(settings, devices.choose(device))
-    experiment.load_weights(learned)
-    figures = experiment.final()
+    figures = train.experiment_of(settings).final(settings, devices.choose(device), run)
     compared = None if changes else {name: recorded.get(name) for name in figures}
     if as_json:
         print(

@@ -28,7 +28,7 @@ def train(settings: Settings, name: str, output: Output) -> None:
     """Train an experiment in a new run folder; raises MlpxError."""
     collect_garbage()
     module = experiment_of(settings)
-    checks.require_known(output.checks, module.METRICS)
+    checks.require_known(output.checks, module.metric_names(settings))
     device = devices.choose(output.device)
     experiment = module.build(settings, device)
     with StopFlag() as stop, folder.create(output.runs_dir, settings, name) as run:
@@ -43,7 +43,7 @@ def resume(path: Path, epochs: int | None, output: Output) -> None:
         run.document = reading.document_of(run.path)
         settings = resuming.extend(reading.settings_of(run.path), epochs)
         module = experiment_of(settings)
-        checks.require_known(output.checks, module.METRICS)
+        checks.require_known(output.checks, module.metric_names(settings))
         metrics = reading.metrics_of(run.document)
         if metrics.get("epoch") == settings.epochs:
             failed = [check for check in output.checks if not check.holds(metrics)]

@@ -160,7 +160,7 @@ def shown(name: str, value: float) -> str:
     """
     if isinstance(value, int):
         return str(value)
-    if name.endswith("accuracy"):
+    if name.endswith(("accuracy", "exactness")):
         return f"{value:.2%}"
     return f"{value:.2f}" if name == "seconds" else f"{value:#.4g}".rstrip(".")
 

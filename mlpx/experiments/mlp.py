@@ -6,6 +6,7 @@ averages over an epoch, in which the weights change; the final ones are those of
 
 import math
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -16,6 +17,7 @@ from mlpx.data.images import CLASSES, SIDE, Examples
 from mlpx.models.mlp import Mlp, SgdRule, score
 from mlpx.runs.events import Outcome
 from mlpx.runs.metrics import Rows
+from mlpx.runs.weights import read as read_weights
 from mlpx.settings.mlp import MlpSettings
 from mlpx.training import graphs
 from mlpx.training.batches import generator, order
@@ -23,10 +25,6 @@ from mlpx.training.states import restore
 
 COLUMNS = ("train_loss", "train_accuracy", "test_loss", "test_accuracy")
 FINAL = ("final_train_loss", "final_train_accuracy", "test_loss", "test_accuracy")
-METRICS = (
-    *("epoch", *COLUMNS, "seconds", *FINAL[:2]),
-    *("loss_gap", "accuracy_gap", "test_accuracy_low", "test_accuracy_high"),
-)
 
 PRODUCTS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 SCORED_AT_ONCE = 1000
@@ -36,6 +34,19 @@ NORMAL_QUANTILE = 1.959964  # 97.5 % of a normal distribution lie below
 def build(settings: MlpSettings, device: torch.device) -> "Classification":
     """The experiment of these settings, its model untrained; raises InputError where the data cannot be had."""
     return Classification(settings, device)
+
+
+def metric_names(settings: MlpSettings) -> tuple[str, ...]:
+    """The metrics that a finished run has."""
+    gaps = ("loss_gap", "accuracy_gap", "test_accuracy_low", "test_accuracy_high")
+    return ("epoch", *COLUMNS, "seconds", *FINAL[:2], *gaps)
+
+
+def final(settings: MlpSettings, device: torch.device, run: Path) -> dict[str, float]:
+    """The figures of a run's weights, computed anew; raises InputError."""
+    experiment = build(settings, device)
+    experiment.load_weights(read_weights(run))
+    return experiment.final()
 
 
 def new_model(settings: MlpSettings, device: torch.device) -> Mlp:

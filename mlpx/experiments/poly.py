@@ -7,6 +7,7 @@ generalisation loss is known beside the losses on the training and the test set,
 import csv
 import io
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -17,6 +18,7 @@ from mlpx.data import polynomial
 from mlpx.models import linear
 from mlpx.runs.events import Outcome, Table
 from mlpx.runs.metrics import Rows
+from mlpx.runs.weights import read as read_weights
 from mlpx.settings.poly import PolySettings
 from mlpx.training.batches import Batches, generator
 from mlpx.training.states import restore
@@ -27,7 +29,6 @@ LABELS = {
     "generalization_loss": "generalisation (exact)",
 }
 COLUMNS = tuple(LABELS)
-METRICS = ("epoch", *COLUMNS, "seconds", "noise_floor", "train_to_noise", "generalization_to_train")
 
 STEPS_BETWEEN_STOPS = 1000
 NEGLIGIBLE = 1e-4
@@ -39,6 +40,18 @@ def build(settings: PolySettings, device: torch.device) -> "Poly":
     """The experiment of these settings, its model untrained."""
     torch.set_num_threads(1)  # products this small only wait for a second thread
     return Poly(settings, device)
+
+
+def metric_names(settings: PolySettings) -> tuple[str, ...]:
+    """The metrics that a finished run has."""
+    return ("epoch", *COLUMNS, "seconds", "noise_floor", "train_to_noise", "generalization_to_train")
+
+
+def final(settings: PolySettings, device: torch.device, run: Path) -> dict[str, float]:
+    """The losses of a run's weights, computed anew; raises InputError."""
+    experiment = build(settings, device)
+    experiment.load_weights(read_weights(run))
+    return experiment.evaluate()
 
 
 class Poly:
@@ -93,10 +106,6 @@ class Poly:
     def load_weights(self, weights: Mapping[str, Tensor]) -> None:
         """Take a run's weights, (R, D); raises InputError where they don't fit."""
         restore({"weight": self._weight[:, :, 0]}, weights, "weights.safetensors", "Train the run anew.")
-
-    def final(self) -> dict[str, float]:
-        """The losses of the weights as they are."""
-        return self.evaluate()
 
     def draw_losses(self, rows: Rows) -> bytes:
         """The loss curves above the noise floor."""

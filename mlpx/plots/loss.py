@@ -1,11 +1,15 @@
 """Loss curves."""
 
+import math
 from collections.abc import Mapping, Sequence
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter, PercentFormatter
 
 from mlpx.plots.figure import BLUE, GREEN, GREY, ORANGE, new_figure, plain
+
+PARTS = {"train": ("training, while it learns", BLUE), "val": ("validation", GREEN), "test": ("test", ORANGE)}
 
 
 def _plain_number(value: float, _position: object) -> str:
@@ -31,19 +35,46 @@ def loss_curves(
 
 def losses_and_accuracies(title: str, rows: Mapping[str, Sequence[float]]) -> Figure:
     """Side by side, train and test loss and train and test accuracy by epoch."""
+    figure, left, right = _side_by_side(title, "cross-entropy", "accuracy")
+    _draw_columns(left, rows, "train_loss", "test_loss")
+    _draw_columns(right, rows, "train_accuracy", "test_accuracy")
+    right.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    left.legend(frameon=False, fontsize=11)
+    return figure
+
+
+def losses_and_quality(title: str, rows: Mapping[str, Sequence[float]], quality: str, quality_name: str) -> Figure:
+    """Side by side, the three losses and the column ``quality`` by epoch: BLEU of 100, or else a share in percent."""
+    figure, left, right = _side_by_side(title, "cross-entropy in nats", quality_name)
+    _draw_columns(left, rows, "train_loss", "val_loss", "test_loss")
+    _draw_columns(right, rows, quality)
+    top = 1.0
+    if quality.endswith("bleu"):
+        top = max((value for value in rows[quality] if math.isfinite(value)), default=0) or 1.0
+    else:
+        right.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    right.set_ylim(-0.02 * top, 1.02 * top)
+    left.legend(frameon=False, fontsize=11)
+    return figure
+
+
+def _side_by_side(title: str, left_name: str, right_name: str) -> tuple[Figure, Axes, Axes]:
+    """A figure with two pairs of axes over epochs."""
     figure, left = new_figure(title, "epoch", "")
     left.set_title("")
     left.set_position((0.08, 0.12, 0.39, 0.74))
     right = figure.add_axes((0.58, 0.12, 0.39, 0.74))
     plain(right, "epoch", "")
     figure.suptitle(title, fontsize=13, y=0.96)
-    for axes, name, ylabel in ((left, "loss", "cross-entropy"), (right, "accuracy", "accuracy")):
-        for part, label, colour in (("train", "training, while it learns", BLUE), ("test", "test", ORANGE)):
-            values = rows[f"{part}_{name}"]
-            marker = "o" if len(values) < 15 else None
-            axes.plot(rows["epoch"], values, label=label, color=colour, linewidth=2, marker=marker, markersize=4)
-        axes.set_title(ylabel, fontsize=11)
+    for axes, name in ((left, left_name), (right, right_name)):
+        axes.set_title(name, fontsize=11)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    right.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-    left.legend(frameon=False, fontsize=11)
-    return figure
+    return figure, left, right
+
+
+def _draw_columns(axes: Axes, rows: Mapping[str, Sequence[float]], *columns: str) -> None:
+    """A curve for each column, in the look of the part of the data that it begins with."""
+    for column in columns:
+        label, colour = PARTS[column.partition("_")[0]]
+        marker = "o" if sum(map(math.isfinite, rows[column])) < 15 else None
+        axes.plot(rows["epoch"], rows[column], label=label, color=colour, linewidth=2, marker=marker, markersize=4)

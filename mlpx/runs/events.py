@@ -47,12 +47,6 @@ class Experiment(Task, Protocol):
     def draw_losses(self, rows: Rows) -> bytes:
         """The loss curves, as PNG."""
 
-    def load_weights(self, weights: Mapping[str, torch.Tensor]) -> None:
-        """Take the weights of a run's outcome; raises InputError where they don't fit."""
-
-    def final(self) -> dict[str, float]:
-        """The figures of the weights as they are that ``run.json`` ends with, by the same names."""
-
     def outcome(self, last: Mapping[str, float]) -> Outcome:
         """The report on the trained model, whose last row is ``last``."""
 

@@ -21,6 +21,11 @@ def extend(settings: Settings, epochs: int | None) -> Settings:
     """
     if epochs is None or epochs == settings.epochs:
         return settings
+    if not settings.extendable:
+        why = "its learning rates, or the mean of its weights, depend on how many it has"
+        raise UsageError(
+            "--epochs", f"this run cannot have other than {settings.epochs} epochs: {why}", "Start a new run."
+        )
     if epochs < settings.epochs:
         raise UsageError("--epochs", f"the run already has {settings.epochs}, and {epochs} are fewer", "Give more.")
     return resolve(type(settings), settings.model_dump() | {"epochs": epochs})

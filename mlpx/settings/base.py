@@ -31,6 +31,11 @@ class Settings(BaseModel):
     eval_every: EvalEvery
 
     @property
+    def extendable(self) -> bool:
+        """Whether a run may go on to more epochs: whether its steps so far would have been the same."""
+        return True
+
+    @property
     @abstractmethod
     def label(self) -> str:
         """What ends the run folder's name when ``--name`` is not given."""

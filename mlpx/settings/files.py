@@ -57,6 +57,9 @@ def resolve(model: type[S], typed: Mapping[str, Any], file: Path | None = None) 
         key = str(first["loc"][0])
         option = "--" + key.replace("_", "-")
         what = option if typed.get(key) is not None or file is None else f"{file}: {key}"
+        reason = first.get("ctx", {}).get("error")
+        if isinstance(reason, ValueError):  # a rule of the model's own, which says what to do
+            raise UsageError(what, f"{first['input']!r} cannot be used", str(reason)) from error
         raise _usage_error(model, what, key, first["input"]) from error
 
 

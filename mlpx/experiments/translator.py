@@ -1,0 +1,116 @@
+"""A trained Transformer put to use: text in, text out, and a look at its attention."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+from mlpx.data.subwords import BOS, EOS, PAD
+from mlpx.experiments import tasks
+from mlpx.experiments.tasks import MAX_WORDS, SPECIAL, Vocabulary
+from mlpx.models.decoding import translate
+from mlpx.models.maps import attention_maps
+from mlpx.models.transformer import Transformer
+from mlpx.runs import weights
+from mlpx.settings.transformer import TransformerSettings
+from mlpx.training.batches import generator
+from mlpx.training.states import restore
+
+PRODUCTS = {"fp32": torch.float32, "bf16": torch.bfloat16}
+
+
+def new_model(settings: TransformerSettings, vocab_size: int, device: torch.device) -> Transformer:
+    """The untrained model."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(generator(settings.seed, "weights").initial_seed())
+        model = Transformer(
+            vocab_size,
+            num_layers=settings.num_layers,
+            d_model=settings.d_model,
+            num_heads=settings.num_heads,
+            d_ff=settings.d_ff,
+            dropout=settings.dropout,
+            pre_norm=settings.norm == "pre",
+            products=PRODUCTS[settings.precision],
+            pad=PAD,
+        )
+    return model.to(device)
+
+
+def trained_model(settings: TransformerSettings, vocab_size: int, device: torch.device, run: Path) -> Transformer:
+    """The model of a run that has finished; raises InputError where its weights cannot be had."""
+    model = new_model(settings, vocab_size, device)
+    with torch.no_grad():
+        restore(dict(model.named_parameters()), weights.read(run), run / weights.NAME, "Train the run anew.")
+    return model
+
+
+class Translated(NamedTuple):
+    """A line's translation; ``score`` is that of its hypothesis, ``cut`` says that only the line's start was read."""
+
+    text: str
+    score: float
+    cut: bool
+
+
+class Translator:
+    """The model and the vocabulary of a run that has finished.
+
+    Raises:
+        InputError: one of them cannot be had.
+    """
+
+    def __init__(self, settings: TransformerSettings, device: torch.device, run: Path) -> None:
+        self._vocabulary = tasks.vocabulary_of(settings, run)
+        self._model = trained_model(settings, len(self._vocabulary), device, run)
+
+    def translate(self, lines: Sequence[str], beam: int, length_penalty: float) -> list[Translated]:
+        """The translation of each line, in their order; that of one without words is empty."""
+        words = self._vocabulary.encode(lines)
+        rows = [i for i, line in enumerate(words) if line]
+        sources = [words[i][:MAX_WORDS] for i in rows]
+        found = dict(
+            zip(
+                rows,
+                translate(self._model, sources, SPECIAL, beam=beam, length_penalty=length_penalty),
+                strict=True,
+            )
+        )
+        return [
+            Translated(self._vocabulary.decode(found[i].words), found[i].score, len(line) > MAX_WORDS)
+            if i in found
+            else Translated("", 0.0, cut=False)
+            for i, line in enumerate(words)
+        ]
+
+    def draw_attention(self, line: str, beam: int, length_penalty: float) -> bytes:
+        """Who attends to whom when ``line`` is translated, as PNG."""
+        src = self._vocabulary.encode([line])[0][:MAX_WORDS]
+        (found,) = translate(self._model, [src], SPECIAL, beam=beam, length_penalty=length_penalty)
+        return draw_attention(self._model, self._vocabulary, src, found.words)
+
+
+def draw_attention(model: Transformer, vocabulary: Vocabulary, src: Sequence[int], output: Sequence[int]) -> bytes:
+    """Encoder self-attention, decoder self-attention and cross-attention for one sentence, as PNG.
+
+    Of each kind the block is shown that looks most sharply: the one whose weights have the least mean entropy.
+    """
+    from mlpx.plots.attention import AttentionMap
+    from mlpx.plots.attention import attention_maps as draw
+    from mlpx.plots.figure import png  # matplotlib takes half a second to import: only when something is drawn
+
+    read, written = [*src, EOS], [BOS, *output]
+    maps = attention_maps(model, read, written)
+    sources, targets = vocabulary.pieces(read), vocabulary.pieces(written)
+    kinds = (
+        ("encoder self-attention", maps.encoder, sources, sources),
+        ("decoder self-attention", maps.decoder, targets, targets),
+        ("cross-attention", maps.cross, targets, sources),
+    )
+    panels = []
+    for name, blocks, queries, keys in kinds:
+        entropies = [float(torch.special.entr(block).sum(-1).mean()) for block in blocks]
+        sharpest = entropies.index(min(entropies))
+        panels.append(AttentionMap(f"{name}, block {sharpest + 1}", queries, keys, blocks[sharpest].numpy()))
+    return png(draw("What each word attends to: keys across, queries down", panels))

@@ -1,0 +1,117 @@
+"""Settings of ``mlpx transformer``; the defaults are what learns to reverse sequences in minutes."""
+
+import os
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator
+
+from mlpx.settings.base import BatchSize, Epochs, EvalEvery, Seed, Settings, WeightDecay
+
+FILES = ("train_src", "train_tgt", "val_src", "val_tgt", "test_src", "test_tgt")
+Width = Annotated[int, Field(ge=1, le=65536)]
+
+
+def _absolute(path: str) -> str:
+    return os.path.abspath(path) if path else path
+
+
+Sentences = Annotated[str, AfterValidator(_absolute), Field(validate_default=True)]
+
+
+class TransformerSettings(Settings):
+    """An encoder-decoder Transformer on pairs of sequences."""
+
+    experiment: ClassVar[str] = "transformer"
+    places: ClassVar[frozenset[str]] = frozenset(FILES)
+
+    task: Annotated[
+        Literal["reverse", "text"],
+        Field(description="Numbers backwards, made here, or translation of files of sentences"),
+    ] = "reverse"
+    train_src: Annotated[
+        Sentences, Field(description="File of sentences to train on, one a line, plain or .gz (task text)")
+    ] = ""
+    train_tgt: Annotated[Sentences, Field(description="File of their translations, line by line (task text)")] = ""
+    val_src: Annotated[
+        Sentences,
+        Field(description="File of sentences to choose the best weights by, one a line, plain or .gz (task text)"),
+    ] = ""
+    val_tgt: Annotated[Sentences, Field(description="File of their translations, line by line (task text)")] = ""
+    test_src: Annotated[
+        Sentences, Field(description="File of sentences to test on, one a line, plain or .gz (task text)")
+    ] = ""
+    test_tgt: Annotated[Sentences, Field(description="File of their translations, line by line (task text)")] = ""
+    num_train: Annotated[int, Field(ge=1, le=10**8, description="Training sequences (task reverse)")] = 10_000
+    vocab_size: Annotated[
+        int,
+        Field(ge=5, le=10**6, description="Subwords of both languages together, by sentencepiece's BPE (task text)"),
+    ] = 10_000
+    num_layers: Annotated[int, Field(ge=1, le=1000, description="Blocks of the encoder, and of the decoder")] = 6
+    d_model: Annotated[Width, Field(description="Numbers that stand for a word at its position; even")] = 64
+    num_heads: Annotated[Width, Field(description="Attentions side by side; divides d-model")] = 4
+    d_ff: Annotated[Width, Field(description="Hidden units of a feed-forward layer")] = 256
+    dropout: Annotated[
+        float, Field(ge=0, le=0.9, description="Share of numbers left out of each sub-layer's result, to 1/256")
+    ] = 0.0
+    norm: Annotated[
+        Literal["pre", "post"], Field(description="LayerNorm before each sub-layer, or after it, as in the paper")
+    ] = "pre"
+    batch_tokens: Annotated[
+        int, Field(ge=1, le=10**9, description="Tokens a step at most, sentences times the longest of their sides")
+    ] = 4096
+    schedule: Annotated[
+        Literal["linear", "inverse-sqrt"], Field(description="Decay of the learning rate after warm-up, linear to zero")
+    ] = "linear"
+    warmup_steps: Annotated[int, Field(ge=0, le=10**9, description="Steps in which the learning rate rises")] = 150
+    label_smoothing: Annotated[
+        float, Field(ge=0, le=0.99, description="Share of a target's probability spread over all words")
+    ] = 0.0
+    clip_norm: Annotated[
+        float, Field(ge=0, description="Norm to which a larger gradient is cut; 0 means it never is")
+    ] = 1.0
+    average_last: Annotated[int, Field(ge=1, le=10**6, description="Last epochs whose mean weights compete too")] = 1
+    precision: Annotated[Literal["fp32", "bf16"], Field(description="Numbers that matrix products take")] = "fp32"
+    beam: Annotated[int, Field(ge=1, le=1000, description="Hypotheses a sentence, when the test set is decoded")] = 1
+    length_penalty: Annotated[
+        float, Field(ge=0, le=10, description="Hypotheses compare by log-probability / length to this power")
+    ] = 1.0
+    seed: Seed = 0
+    epochs: Epochs = 8
+    lr: Annotated[float, Field(gt=0, description="Learning rate of Adam after warm-up")] = 0.002
+    batch_size: BatchSize = 64
+    weight_decay: WeightDecay = 0.0
+    eval_every: EvalEvery = 1
+
+    @property
+    def label(self) -> str:
+        """The task."""
+        return self.task
+
+    @property
+    def extendable(self) -> bool:
+        """Not where learning rates or the mean of weights depend on the number of epochs."""
+        return self.schedule == "inverse-sqrt" and self.average_last == 1
+
+    @field_validator(*FILES)
+    @classmethod
+    def _belongs_to_task(cls, value: str, info: ValidationInfo) -> str:
+        if info.data.get("task") == "text" and not value:
+            raise ValueError("Give a file of sentences, one a line: task text needs it.")
+        if info.data.get("task") == "reverse" and value:
+            raise ValueError("Leave it out, or add --task text: task reverse makes its data.")
+        return value
+
+    @field_validator("d_model")
+    @classmethod
+    def _is_even(cls, value: int) -> int:
+        if value % 2:
+            raise ValueError("Give an even number: positions are pairs of a sine and a cosine.")
+        return value
+
+    @field_validator("num_heads")
+    @classmethod
+    def _divides_d_model(cls, value: int, info: ValidationInfo) -> int:
+        d_model = info.data.get("d_model", value)
+        if d_model % value:
+            raise ValueError(f"Give a number that divides d_model, which is {d_model}.")
+        return value

@@ -1,0 +1,71 @@
+"""Sequences of words that live on the device, and batches of them by a budget of tokens."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from mlpx.training.batches import generator
+
+STRATA = 4
+
+
+class Sentences:
+    """N sequences of different lengths, end to end: ``lengths`` (N,) lies on the CPU."""
+
+    def __init__(self, sequences: Sequence[Sequence[int]], device: torch.device) -> None:
+        self.lengths = torch.tensor([len(sequence) for sequence in sequences], dtype=torch.int64)
+        self._words = torch.tensor([word for sequence in sequences for word in sequence], device=device)
+        self._starts = (self.lengths.cumsum(0) - self.lengths).to(device)
+        self._sizes = self.lengths.to(device)
+
+    def padded(self, rows: Tensor, pad: int) -> Tensor:
+        """Those of ``rows`` (B,), on the CPU, each filled up by ``pad`` to the longest of them: (B, L)."""
+        longest = int(self.lengths[rows].max())
+        rows = rows.to(self._starts.device)
+        places = torch.arange(longest, device=rows.device)
+        index = (self._starts[rows, None] + places).clamp_(max=len(self._words) - 1)
+        return self._words[index].masked_fill_(places >= self._sizes[rows, None], pad)
+
+
+def token_batches(
+    src: Tensor, tgt: Tensor, batch_tokens: int, batch_size: int, seed: int, epoch: int
+) -> list[list[Tensor]]:
+    """The steps of ``epoch``: each has rows of a few rectangles, of pairs with sides of length ``src``, ``tgt`` (N,).
+
+    A rectangle's pairs are of like lengths, so that hardly a word is padding; each of a step's rectangles is drawn from
+    another stratum of the lengths, so that every step has short pairs and long ones: steps of one length each unlearn
+    what the others learned. Which pairs meet, and in which order, is a pure function of (seed, epoch); how many steps
+    there are depends on neither. A step's words, padding included, on the side that has more of them stay within
+    ``batch_tokens``, unless one pair alone is longer; its pairs within ``batch_size``.
+    """
+    source = generator(seed, "order", epoch)
+    longer = torch.maximum(src, tgt)
+    longest = int(longer.max())
+    keys = longer * (longest + 1) + torch.minimum(src, tgt)
+    rows = torch.randperm(len(src), generator=source)
+    rows = rows[keys[rows].argsort(stable=True)]
+    strata = max(1, min(STRATA, batch_size, batch_tokens // longest))
+    rectangles = rows.split(_sizes(longer[rows].tolist(), batch_tokens // strata, batch_size // strata))
+    num_steps = math.ceil(len(rectangles) / strata)
+    drawn = [
+        [
+            rectangles[first + i]
+            for i in torch.randperm(min(num_steps, len(rectangles) - first), generator=source).tolist()
+        ]
+        for first in range(0, len(rectangles), num_steps)
+    ]
+    steps = [[stratum[i] for stratum in drawn if i < len(stratum)] for i in range(num_steps)]
+    return [steps[i] for i in torch.randperm(num_steps, generator=source).tolist()]
+
+
+def _sizes(lengths: Sequence[int], tokens: int, count: int) -> list[int]:
+    """How many of ``lengths``, which ascend, go into each rectangle of at most ``tokens`` and ``count``."""
+    sizes, size = [], 0
+    for length in lengths:  # the newest is a rectangle's longest
+        if size and ((size + 1) * length > tokens or size == count):
+            sizes.append(size)
+            size = 0
+        size += 1
+    return [*sizes, size]
