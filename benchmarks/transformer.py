@@ -1,14 +1,15 @@
 """Time `mlpx transformer` against the plain way with PyTorch, and against the least that its products take.
 
-    python benchmarks/transformer.py --src train.en.gz --tgt train.de.gz [--rounds 5] [--steps 8] [--sentences 200]
+    python benchmarks/transformer.py --src train.en.gz --tgt train.de.gz [--rounds 5] [--steps 8] [--sentences 100]
 
 Everyone trains 4+4 blocks, d_model 128, d_ff 256, 4 heads, dropout 0.1, on the same word ids: those of mlpx's joint
 vocabulary of 10,000 for the two files, any parallel ones. The plain way is `torch.nn.Transformer` on random batches of
 128 padded sentences, as PyTorch's tutorial trains it. They take turns, so that a machine that slows down slows them
 all: a row gives the median of target words a second, padding not counted, and the median of the ratios, round by round.
 The floor is the dense products of a step of mlpx's alone, forwards and backwards, without attention's small ones.
-Then beam-5 decoding by an untrained model, with keys and values kept and, by the same search, with none: every word
-before is decoded again at each step. Peak memory is that of a process of mlpx's alone that trains and decodes.
+Then beam-5 decoding, by a model trained for `--warm-up` steps so that its sentences are as long as real ones, with
+keys and values kept and, by the same search, with none: every word before is decoded again at each step. Peak memory is
+that of a process of mlpx's alone that trains and decodes.
 On CUDA everything runs there, and the paper's base model besides.
 """
 
@@ -39,6 +40,7 @@ from mlpx.settings.transformer import TransformerSettings
 
 SIZES = {"num_layers": 4, "d_model": 128, "num_heads": 4, "d_ff": 256}
 BASE = {"num_layers": 6, "d_model": 512, "num_heads": 8, "d_ff": 2048, "batch_tokens": 25_000}
+RATES = {"lr": 0.003, "warmup_steps": 100, "schedule": "inverse-sqrt"}
 SENTENCES = 128  # a step of the plain way
 BEAM, LENGTH_PENALTY = 5, 1.0
 
@@ -51,7 +53,15 @@ def experiment(files: Sequence[str], device: torch.device, **changes: Any) -> tr
     places = {
         f"{part}_{side}": path for part in ("train", "val", "test") for side, path in (("src", source), ("tgt", target))
     }
-    settings = {**SIZES, "dropout": 0.1, "norm": "post", "label_smoothing": 0.1, "batch_size": 10**6, **changes}
+    settings = {
+        **SIZES,
+        "dropout": 0.1,
+        "norm": "post",
+        "label_smoothing": 0.1,
+        "batch_size": 10**6,
+        **RATES,
+        **changes,
+    }
     return transformer.build(TransformerSettings.model_validate({"task": "text", **places, **settings}), device)
 
 
@@ -240,13 +250,17 @@ def main() -> None:
     parser.add_argument("--tgt", required=True)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=8, help="a round")
-    parser.add_argument("--sentences", type=int, default=200, help="to decode")
+    parser.add_argument("--warm-up", type=int, default=150, help="steps before decoding")
+    parser.add_argument("--sentences", type=int, default=100, help="to decode")
     parser.add_argument("--alone", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     files = [os.path.abspath(options.src), os.path.abspath(options.tgt)]
     if options.alone:
         alone(files)
         return
+    command = [sys.executable, os.path.abspath(__file__), "--src", files[0], "--tgt", files[1], "--alone"]
+    # First: a process counts the memory of the one that it was forked from, which is small as yet.
+    memory = float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     print(torch.cuda.get_device_name() if device.type == "cuda" else f"{torch.get_num_threads()} threads", end="\n\n")
 
@@ -269,9 +283,10 @@ def main() -> None:
                 speeds[name].append(words / seconds)
     compare("target words a second", speeds, "plain way, torch.nn.Transformer", "mlpx", "floor: products alone, fp32")
 
+    trainers["mlpx --precision bf16"](options.warm_up)
     decoders = {
-        "beam 5, nothing kept": decoder(tasks["fp32"], Forgetful, options.sentences),
-        "beam 5, mlpx": decoder(tasks["fp32"], decoding.Cache, options.sentences),
+        "beam 5, nothing kept": decoder(tasks["bf16"], Forgetful, options.sentences),
+        "beam 5, mlpx": decoder(tasks["bf16"], decoding.Cache, options.sentences),
     }
     speeds = {name: [] for name in decoders}
     outputs = {}
@@ -281,11 +296,10 @@ def main() -> None:
             speeds[name].append(options.sentences / seconds)
     compare("sentences a second", speeds, "beam 5, nothing kept")
     same = sum(a.words == b.words for a, b in zip(*outputs.values(), strict=True))
-    print(f"{same} of {options.sentences} translations are the same\n")
+    length = statistics.mean(len(found.words) for found in outputs["beam 5, mlpx"])
+    print(f"{same} of {options.sentences} translations are the same; {length:.1f} words on average\n")
 
-    command = [sys.executable, os.path.abspath(__file__), "--src", files[0], "--tgt", files[1], "--alone"]
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
-    print(f"peak memory of mlpx alone, on a CPU: {float(done.stdout):.0f} MiB")
+    print(f"peak memory of mlpx alone, on a CPU: {memory:.0f} MiB")
 
 
 if __name__ == "__main__":

@@ -44,7 +44,7 @@ def translate(
     length_penalty = settings.length_penalty if length_penalty is None else length_penalty
     translator = Translator(settings, devices.choose(device), run)
     number, drawn = 0, None
-    for lines in [[" ".join(line.split("\n")) for line in text]] if text else _lines(sys.stdin.fileno()):
+    for lines in [[" ".join(line.split("\n")) for line in text]] if text else _lines():
         for line, (output, score, cut) in zip(lines, translator.translate(lines, beam, length_penalty), strict=True):
             number += 1
             if cut:
@@ -59,10 +59,10 @@ def translate(
         write_file(attention, translator.draw_attention(drawn, beam, length_penalty))
 
 
-def _lines(descriptor: int) -> Iterator[list[str]]:
-    """The lines that are there, as soon as they are: one a time at a terminal, many from a file."""
+def _lines() -> Iterator[list[str]]:
+    """The lines of standard input, as soon as they are there: one at a time from a terminal, many from a file."""
     rest = b""
-    while data := os.read(descriptor, READ_AT_ONCE):
+    while data := os.read(sys.stdin.fileno(), READ_AT_ONCE) if sys.stdin else b"":  # none where it is closed
         *lines, rest = (rest + data).split(b"\n")
         if lines:
             yield [_decoded(line) for line in lines]

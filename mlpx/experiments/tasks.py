@@ -20,7 +20,7 @@ from mlpx.training.batches import generator
 SPECIAL = Special(PAD, BOS, EOS)
 SUBWORDS = "sentencepiece.model"
 MAX_WORDS = 1024  # of a sentence, as the vocabulary cuts it
-NUM_VAL = NUM_TEST = 1000
+NUM_VAL, NUM_TEST = 500, 1000
 
 
 class Pairs(NamedTuple):
@@ -145,9 +145,9 @@ def _cut(vocabulary: Vocabulary, sources: list[str], references: list[str]) -> P
     """Sentences as words; pairs that are too long are left out, with a warning."""
     rows = zip(vocabulary.encode(sources), vocabulary.encode(references), sources, references, strict=True)
     kept = [row for row in rows if max(len(row[0]), len(row[1])) <= MAX_WORDS]
+    if not kept:
+        raise InputError("the sentences", f"all are longer than {MAX_WORDS} subwords", "Give one sentence a line.")
     if len(kept) < len(sources):
         dropped = f"{len(sources) - len(kept)} of {len(sources)} pairs are left out"
         warnings.warn(f"{dropped}: longer than {MAX_WORDS} subwords", stacklevel=2)
-    if not kept:
-        raise InputError("the sentences", f"all are longer than {MAX_WORDS} subwords", "Give one sentence a line.")
     return Pairs(*(list(column) for column in zip(*kept, strict=True)))

@@ -21,6 +21,7 @@ from mlpx.experiments.translator import draw_attention, new_model, trained_model
 from mlpx.models.smoothing import smoothed_loss
 from mlpx.runs.events import Outcome
 from mlpx.runs.metrics import Rows
+from mlpx.runs.weights import read as read_weights
 from mlpx.settings.transformer import TransformerSettings
 from mlpx.training.batches import generator
 from mlpx.training.flat import Flat
@@ -53,8 +54,9 @@ def build(settings: TransformerSettings, device: torch.device) -> "Translation":
 
 def final(settings: TransformerSettings, device: torch.device, run: Path) -> dict[str, float]:
     """The figures of a run's weights on its test sets, computed anew; raises InputError."""
+    learned = read_weights(run)
     task = tasks.reopen(settings, run)
-    judge = Judge(task, trained_model(settings, len(task.vocabulary), device, run))
+    judge = Judge(task, trained_model(settings, len(task.vocabulary), device, run, learned))
     return judge.test(settings)[0]
 
 
@@ -141,7 +143,7 @@ class Translation:
         val_loss, quality = self._judge.validate()
         if is_on_grid(self._epoch, self.settings.eval_every) and self._is_best(quality, val_loss):
             self._best.copy_(self._flat.weights.detach())
-            self._best_of.copy_(torch.tensor([self._epoch, quality, val_loss]))
+            self._best_of.copy_(torch.tensor([self._epoch, quality, val_loss], dtype=torch.float64))
         step = self._epoch * self._steps_an_epoch
         test_loss = self._judge.loss(self.task.tests["test"])
         losses = (train_loss, val_loss, test_loss, perplexity(val_loss))

@@ -1,10 +1,11 @@
 """A trained Transformer put to use: text in, text out, and a look at its attention."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from torch import Tensor
 
 from mlpx.data.subwords import BOS, EOS, PAD
 from mlpx.experiments import tasks
@@ -38,11 +39,13 @@ def new_model(settings: TransformerSettings, vocab_size: int, device: torch.devi
     return model.to(device)
 
 
-def trained_model(settings: TransformerSettings, vocab_size: int, device: torch.device, run: Path) -> Transformer:
-    """The model of a run that has finished; raises InputError where its weights cannot be had."""
+def trained_model(
+    settings: TransformerSettings, vocab_size: int, device: torch.device, run: Path, learned: Mapping[str, Tensor]
+) -> Transformer:
+    """The model with the weights ``learned`` by a run; raises InputError where they don't fit."""
     model = new_model(settings, vocab_size, device)
     with torch.no_grad():
-        restore(dict(model.named_parameters()), weights.read(run), run / weights.NAME, "Train the run anew.")
+        restore(dict(model.named_parameters()), learned, run / weights.NAME, "Train the run anew.")
     return model
 
 
@@ -62,8 +65,9 @@ class Translator:
     """
 
     def __init__(self, settings: TransformerSettings, device: torch.device, run: Path) -> None:
+        learned = weights.read(run)  # first: a run that has not finished has no vocabulary either
         self._vocabulary = tasks.vocabulary_of(settings, run)
-        self._model = trained_model(settings, len(self._vocabulary), device, run)
+        self._model = trained_model(settings, len(self._vocabulary), device, run, learned)
 
     def translate(self, lines: Sequence[str], beam: int, length_penalty: float) -> list[Translated]:
         """The translation of each line, in their order; that of one without words is empty."""
@@ -94,7 +98,7 @@ class Translator:
 def draw_attention(model: Transformer, vocabulary: Vocabulary, src: Sequence[int], output: Sequence[int]) -> bytes:
     """Encoder self-attention, decoder self-attention and cross-attention for one sentence, as PNG.
 
-    Of each kind the block is shown that looks most sharply: the one whose weights have the least mean entropy.
+    Shown is the block whose cross-attention looks most sharply: whose weights have the least mean entropy.
     """
     from mlpx.plots.attention import AttentionMap
     from mlpx.plots.attention import attention_maps as draw
@@ -103,14 +107,12 @@ def draw_attention(model: Transformer, vocabulary: Vocabulary, src: Sequence[int
     read, written = [*src, EOS], [BOS, *output]
     maps = attention_maps(model, read, written)
     sources, targets = vocabulary.pieces(read), vocabulary.pieces(written)
+    entropies = [float(torch.special.entr(block).sum(-1).mean()) for block in maps.cross]
+    sharpest = entropies.index(min(entropies))
     kinds = (
         ("encoder self-attention", maps.encoder, sources, sources),
         ("decoder self-attention", maps.decoder, targets, targets),
         ("cross-attention", maps.cross, targets, sources),
     )
-    panels = []
-    for name, blocks, queries, keys in kinds:
-        entropies = [float(torch.special.entr(block).sum(-1).mean()) for block in blocks]
-        sharpest = entropies.index(min(entropies))
-        panels.append(AttentionMap(f"{name}, block {sharpest + 1}", queries, keys, blocks[sharpest].numpy()))
-    return png(draw("What each word attends to: keys across, queries down", panels))
+    panels = [AttentionMap(name, queries, keys, of[sharpest].numpy()) for name, of, queries, keys in kinds]
+    return png(draw(f"What each word attends to, in block {sharpest + 1} of {len(entropies)}", panels))

@@ -1,0 +1,360 @@
+"""The experiment against plain PyTorch and hand-worked choices of weights, and itself when it was stopped."""
+
+import copy
+import dataclasses
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from mlpx.data.sequences import LENGTHS, LONGER_LENGTHS, SYMBOLS
+from mlpx.data.subwords import BOS, EOS, PAD, SPECIAL, UNK
+from mlpx.errors import InputError
+from mlpx.experiments import judge, tasks, transformer
+from mlpx.experiments.judge import Judge
+from mlpx.experiments.tasks import Pairs, Task
+from mlpx.experiments.transformer import Translation
+from mlpx.models import decoding
+from mlpx.models.transformer import Transformer
+from mlpx.runs.events import Outcome
+from mlpx.settings.transformer import TransformerSettings
+
+CPU = torch.device("cpu")
+SMALL: dict[str, Any] = {
+    "num_train": 60,
+    "num_layers": 1,
+    "d_model": 16,
+    "num_heads": 2,
+    "d_ff": 32,
+    "batch_size": 16,
+    "lr": 0.01,
+    "warmup_steps": 0,
+    "epochs": 3,
+}
+RICH = {**SMALL, "num_layers": 2, "dropout": 0.2, "label_smoothing": 0.1, "weight_decay": 1e-3, "average_last": 2}
+
+
+@pytest.fixture(autouse=True)
+def small_sets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few pairs to validate by and to test on, and no endless outputs for them."""
+    for name in ("NUM_VAL", "NUM_TEST"):
+        monkeypatch.setattr(tasks, name, 30)
+    monkeypatch.setattr(decoding, "MORE_WORDS", 5)
+
+
+def built(**changes: Any) -> Translation:
+    return transformer.build(TransformerSettings(**changes), CPU)
+
+
+def trained(experiment: Translation) -> list[tuple[dict[str, float], Tensor]]:
+    """Each epoch's row, and the weights that it is of."""
+    epochs = []
+    for epoch in range(1, experiment.settings.epochs + 1):
+        for _ in experiment.train(epoch, 0):
+            pass
+        values = experiment.evaluate()
+        epochs.append((values, experiment.state()["weights"].clone()))
+    return epochs
+
+
+def flat(outcome: Outcome) -> Tensor:
+    return torch.cat([tensor.flatten() for tensor in outcome.weights.values()])
+
+
+def plain_loss(model: Transformer, pairs: Pairs) -> float:
+    """One pair at a time, by torch's own loss, of every target word and the end."""
+    total, count = 0.0, 0
+    for src, tgt in zip(pairs.src, pairs.tgt, strict=True):
+        with torch.no_grad():
+            hidden = model([torch.tensor([[*src, EOS]])], [torch.tensor([[BOS, *tgt]])])
+            targets = torch.tensor([*tgt, EOS])
+            total += float(functional.cross_entropy(model.logits(hidden).double(), targets, reduction="sum"))
+        count += len(targets)
+    return total / count
+
+
+def judged_by(monkeypatch: pytest.MonkeyPatch, figures: Sequence[tuple[float, float]]) -> None:
+    """Have these losses and qualities come out, validation by validation."""
+    coming: Iterator[tuple[float, float]] = iter(figures)
+    monkeypatch.setattr(Judge, "validate", lambda _: next(coming))
+
+
+# Data and scores
+
+
+def test_training_data_is_a_function_of_the_seed_and_leaves_the_other_sets_alone() -> None:
+    first, again, more, other = (
+        tasks.build(TransformerSettings(num_train=count, seed=seed))
+        for count, seed in ((50, 1), (50, 1), (80, 1), (50, 2))
+    )
+    assert first.train == again.train
+    assert first.digest() == again.digest()
+    assert first.digest() not in (more.digest(), other.digest())
+    for task in (again, more):
+        assert (task.val, task.tests) == (first.val, first.tests)
+    assert [len(task.train.src) for task in (first, more)] == [50, 80]
+    assert [len(part.src) for part in (first.val, *first.tests.values())] == [30, 30, 30]
+    assert first.train.src != other.train.src
+    assert first.val.src != other.val.src
+    assert first.tests["test"].src != other.tests["test"].src
+    assert not {tuple(src) for src in first.train.src if len(src) > 3} & {tuple(src) for src in first.val.src}
+
+
+def test_the_task_is_to_reverse_numbers_of_the_lengths_that_are_promised() -> None:
+    task = tasks.build(TransformerSettings(num_train=2000))
+    for pairs, (shortest, longest) in ((task.train, LENGTHS), (task.tests["longer"], LONGER_LENGTHS)):
+        for src, tgt, source, reference in zip(*pairs, strict=True):
+            assert tgt == src[::-1]
+            assert source.split() == reference.split()[::-1] == [str(word - len(SPECIAL)) for word in src]
+        lengths = {len(src) for src in pairs.src}
+        assert lengths == set(range(shortest, longest + 1))
+    words = {word for src in task.train.src for word in src}
+    assert words == set(range(len(SPECIAL), len(SPECIAL) + SYMBOLS))
+
+
+def test_exactness_is_the_share_of_outputs_that_are_right_to_the_last_word() -> None:
+    task = tasks.build(TransformerSettings(num_train=10))
+    pairs = Pairs([[5], [6, 7], [8], [9]], [[5], [7, 6], [8], [9]], [], [])
+    assert task.score([[5], [7, 6], [8, 8], []], pairs) == 0.5
+    assert task.score([[5], [6, 7], [UNK], [9]], pairs) == 0.5
+    assert task.score(pairs.tgt, pairs) == 1
+
+
+# Losses
+
+
+def test_losses_equal_plain_ones_of_a_sentence_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    experiment = built(**RICH)
+    trained(experiment)
+    data, model = experiment.task, experiment.model
+    for pairs in (data.val, data.tests["test"], data.tests["longer"], data.train):
+        expected = plain_loss(model, pairs)
+        for at_once in (8192, 100):  # the last batch is smaller
+            monkeypatch.setattr(judge, "SCORED_AT_ONCE", at_once)
+            assert Judge(data, model).loss(pairs) == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_row_has_the_sums_over_real_target_words_divided_by_their_count() -> None:
+    """At a rate at which no weight moves, the average over an epoch is that of the weights before it."""
+    experiment = built(**SMALL | {"lr": 1e-30, "label_smoothing": 0.3, "batch_tokens": 100, "dropout": 0.0})
+    model, data = experiment.model, experiment.task
+    for epoch in (1, 2):
+        steps = list(experiment.train(epoch, 0))
+        assert len(steps) > 4
+        row = experiment.evaluate()
+        assert row["train_loss"] == pytest.approx(plain_loss(model, data.train), rel=1e-5)
+        assert row["val_loss"] == pytest.approx(plain_loss(model, data.val), rel=1e-5)
+        assert row["test_loss"] == pytest.approx(plain_loss(model, data.tests["test"]), rel=1e-5)
+        assert row["step"] == epoch * len(steps)
+
+
+def test_dropout_is_off_when_losses_and_outputs_are_judged() -> None:
+    experiment, without = (built(**SMALL | {"dropout": dropout, "lr": 1e-30}) for dropout in (0.5, 0.0))
+    rows = [trained(each)[-1][0] for each in (experiment, without)]
+    assert rows[0]["train_loss"] != rows[1]["train_loss"]
+    for name in ("val_loss", "test_loss", "val_exactness"):
+        assert rows[0][name] == rows[1][name]
+    assert experiment.outcome(rows[0]).metrics["test_loss"] == without.outcome(rows[1]).metrics["test_loss"]
+
+
+# Steps
+
+
+def gradient_of(parameter: Tensor) -> Tensor:
+    assert parameter.grad is not None
+    return parameter.grad
+
+
+def test_steps_equal_those_of_a_plain_loop() -> None:
+    """Three epochs of one step each, all pairs in it."""
+    settings = {**SMALL, "num_train": 40, "batch_size": 1000, "label_smoothing": 0.1, "clip_norm": 0.0, "lr": 1e-3}
+    experiment = built(**settings, schedule="inverse-sqrt")
+    model = copy.deepcopy(experiment.model)
+    pairs = experiment.task.train
+    src = nn.utils.rnn.pad_sequence([torch.tensor([*s, EOS]) for s in pairs.src], True, PAD)
+    tgt = nn.utils.rnn.pad_sequence([torch.tensor([BOS, *t, EOS]) for t in pairs.tgt], True, PAD)
+    optimizer = torch.optim.Adam(model.parameters(), betas=(0.9, 0.98), eps=1e-9)
+    for epoch in (1, 2, 3):
+        optimizer.param_groups[0]["lr"] = 1e-3 * epoch**-0.5  # without warm-up
+        logits = model.logits(model([src], [tgt[:, :-1]]))
+        loss = functional.cross_entropy(logits, tgt[:, 1:].flatten(), ignore_index=PAD, label_smoothing=0.1)
+        optimizer.zero_grad()
+        torch.autograd.backward(loss)
+        optimizer.step()
+        assert list(experiment.train(epoch, 0)) == [1]
+        for (name, expected), found in zip(model.named_parameters(), experiment.model.parameters(), strict=True):
+            assert float((gradient_of(found) - gradient_of(expected)).abs().max()) < 1e-6, name
+            # A bias that all keys share attends to nothing: its gradient is rounding errors.
+            rows = slice(16, None) if name.endswith("key_value.bias") else slice(None)
+            assert float((found - expected).detach()[rows].abs().max()) < 1e-6, name
+
+
+def test_a_gradient_is_cut_to_the_norm_that_is_set() -> None:
+    norms = {}
+    for clip_norm in (0.0, 0.01):
+        experiment = built(**SMALL | {"clip_norm": clip_norm})
+        next(experiment.train(1, 0))
+        norms[clip_norm] = float(torch.cat([gradient_of(p).flatten() for p in experiment.model.parameters()]).norm())
+    assert norms[0.0] > 0.1
+    assert norms[0.01] == pytest.approx(0.01, rel=1e-3)
+
+
+# Which weights are kept
+
+
+@pytest.mark.parametrize(("epochs", "last"), [(3, 2), (4, 3), (2, 5)])
+def test_the_mean_of_the_last_epochs_is_a_candidate_worked_out_by_hand(
+    monkeypatch: pytest.MonkeyPatch, epochs: int, last: int
+) -> None:
+    experiment = built(**SMALL | {"epochs": epochs, "average_last": last})
+    judged_by(monkeypatch, [(2.0, 0.25)] * epochs + [(1.0, 0.5)])
+    rows = trained(experiment)
+    outcome = experiment.outcome(rows[-1][0])
+    summed = [weights.double() for _, weights in rows[-last:]]
+    torch.testing.assert_close(flat(outcome).double(), sum(summed) / len(summed), rtol=1e-6, atol=1e-7)
+    assert not torch.equal(flat(outcome), rows[-1][1])
+    assert outcome.facts["weights"] == f"the mean of the last {min(epochs, last)} epochs"
+    assert outcome.metrics["val_loss"] == 1
+    assert outcome.metrics["val_exactness"] == 0.5
+    assert outcome.metrics["val_perplexity"] == pytest.approx(2.718281828459045)
+
+
+FIGURES = {  # loss and quality in validation, epoch by epoch, then those of the mean of the last two; what is best
+    "the last": ([(3.0, 0.1), (2.0, 0.2), (1.5, 0.3)], None, "epoch 3"),
+    "the highest quality": ([(3.0, 0.1), (2.0, 0.4), (1.0, 0.3)], None, "epoch 2"),
+    "the highest quality, whatever the loss": ([(9.0, 0.4), (2.0, 0.3), (1.0, 0.3)], None, "epoch 1"),
+    "of equal quality, the lowest loss": ([(3.0, 0.1), (2.0, 0.1), (2.5, 0.1)], None, "epoch 2"),
+    "of equal quality, the lowest loss, last": ([(3.0, 0.3), (2.0, 0.3), (1.9, 0.3)], None, "epoch 3"),
+    "close": ([(2.0, 0.3 - 1e-12), (2.0, 0.3), (2.0, 0.3 - 1e-12)], None, "epoch 2"),
+    "nothing learned": ([(2.1, 0.0), (2.0, 0.0), (2.05, 0.0)], None, "epoch 2"),
+    "the mean": ([(3.0, 0.1), (2.0, 0.2), (1.5, 0.3)], (2.0, 0.4), "the mean of the last 2 epochs"),
+    "the mean, by its loss": ([(3.0, 0.1), (2.0, 0.2), (1.5, 0.3)], (1.4, 0.3), "the mean of the last 2 epochs"),
+    "not the mean": ([(3.0, 0.1), (2.0, 0.4), (1.5, 0.3)], (1.0, 0.3), "epoch 2"),
+}
+
+
+@pytest.mark.parametrize("case", FIGURES)
+def test_the_weights_that_validate_best_are_kept(monkeypatch: pytest.MonkeyPatch, case: str) -> None:
+    epochs, mean, best = FIGURES[case]
+    judged_by(monkeypatch, [*epochs, *([mean] if mean else [])])
+    experiment = built(**SMALL | {"average_last": 2 if mean else 1})
+    rows = trained(experiment)
+    outcome = experiment.outcome(rows[-1][0])
+    assert outcome.facts["weights"] == best
+    number = int(best.removeprefix("epoch ")) if best.startswith("epoch") else None
+    expected = rows[number - 1][1] if number else (rows[1][1] + rows[2][1]) / 2
+    assert torch.equal(flat(outcome), expected)
+    figures = epochs[number - 1] if number else mean
+    assert (outcome.metrics["val_loss"], outcome.metrics["val_exactness"]) == figures
+    assert torch.equal(torch.cat([p.flatten() for p in experiment.model.parameters()]), flat(outcome))
+
+
+def test_epochs_without_a_row_do_not_compete(monkeypatch: pytest.MonkeyPatch) -> None:
+    """But the last may: a run that ends there knows no other."""
+    judged_by(monkeypatch, [(3.0, 0.1), (2.0, 0.2)])
+    experiment = built(**SMALL | {"eval_every": 5, "epochs": 2})
+    for epoch in (1, 2):
+        for _ in experiment.train(epoch, 0):
+            pass
+        values = experiment.evaluate()
+    assert experiment.state()["best_of"][0] == 1  # what a run that goes on from here has to compare with
+    assert experiment.outcome(values).facts["weights"] == "epoch 2"
+
+
+def test_the_test_set_has_no_say_in_what_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = SMALL | {"average_last": 2, "epochs": 4, "lr": 0.03}
+
+    def overlap(_: Task, outputs: Sequence[Sequence[int]], pairs: Pairs) -> float:
+        """A quality that even a model that has learned little has."""
+        return sum(len({*output} & {*tgt}) for output, tgt in zip(outputs, pairs.tgt, strict=True)) / len(outputs)
+
+    monkeypatch.setattr(Task, "score", overlap)
+
+    def run() -> tuple[dict[str, float], Outcome]:
+        experiment = built(**settings)
+        last = trained(experiment)[-1][0]
+        return last, experiment.outcome(last)
+
+    _, first = run()
+    build = tasks.build
+    other = build(TransformerSettings(**SMALL, seed=9)).tests
+    monkeypatch.setattr(tasks, "build", lambda settings: dataclasses.replace(build(settings), tests=other))
+    _, second = run()
+    assert second.facts == first.facts
+    assert torch.equal(flat(second), flat(first))
+    for name in ("val_loss", "val_exactness"):
+        assert second.metrics[name] == first.metrics[name] > 0
+    assert second.metrics["test_loss"] != first.metrics["test_loss"]
+    monkeypatch.setattr(tasks, "build", build)
+
+    # Scores of the test set that would choose otherwise change nothing.
+    losses = Judge.loss
+    coming = iter((4.0, 3.0, 2.0, 1.0, 0.5))
+    monkeypatch.setattr(
+        Judge, "loss", lambda self, pairs: next(coming) if pairs is self.task.tests["test"] else losses(self, pairs)
+    )
+    last, third = run()
+    assert last["test_loss"] == 1.0
+    assert third.facts == first.facts
+    assert torch.equal(flat(third), flat(first))
+
+
+def test_final_figures_are_those_of_the_weights_that_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    judged_by(monkeypatch, [(3.0, 0.1), (2.0, 0.4), (1.0, 0.3)])
+    experiment = built(**SMALL)
+    rows = trained(experiment)
+    outcome = experiment.outcome(rows[-1][0])
+    assert outcome.metrics["test_loss"] == rows[1][0]["test_loss"] != rows[2][0]["test_loss"]
+    promised = set(transformer.metric_names(experiment.settings))
+    assert set(outcome.metrics) | set(rows[0][0]) | {"epoch", "seconds"} == promised
+
+
+# Stopped in its middle
+
+
+@pytest.mark.parametrize("changes", [SMALL, RICH, {**RICH, "average_last": 5}])
+@pytest.mark.parametrize("steps", [0, 2, "all", "all, and seen to be"])
+def test_a_training_that_was_stopped_goes_on_to_the_same_bits(changes: dict[str, Any], steps: int | str) -> None:
+    """Also where an epoch's last step is done, and its row is not."""
+    whole, first, second = (built(**changes) for _ in range(3))
+    rows = trained(whole)
+    for _ in first.train(1, 0):
+        pass
+    first.evaluate()
+    done = 0
+    for done in first.train(2, 0) if steps != 0 else ():
+        if done == (len(first.batches(2)) if steps == "all" else steps):
+            break
+    second.load_state({name: tensor.clone() for name, tensor in first.state().items()})
+    for _ in second.train(2, done):
+        pass
+    values = second.evaluate()
+    for _ in second.train(3, 0):
+        pass
+    last = second.evaluate()
+    for found, (expected, _) in ((values, rows[1]), (last, rows[2])):
+        assert {**found, "tokens_per_second": 0} == {**expected, "tokens_per_second": 0}
+    for name, tensor in whole.state().items():
+        assert torch.equal(tensor, second.state()[name]), name
+    assert torch.equal(flat(whole.outcome(rows[-1][0])), flat(second.outcome(last)))
+
+
+def test_a_state_of_other_training_pairs_or_shapes_is_refused() -> None:
+    state = built(**SMALL).state()
+    with pytest.raises(InputError, match="the training pairs: are not those that the run began with"):
+        built(**SMALL | {"num_train": 61}).load_state(state)
+    with pytest.raises(InputError, match=r"its best is float32 of shape \(\d+,\), not float32 of shape \(\d+,\)"):
+        built(**SMALL | {"d_ff": 33}).load_state(state)
+
+
+@pytest.mark.cuda
+def test_cuda_equals_the_cpu() -> None:
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    settings = TransformerSettings(**SMALL | {"label_smoothing": 0.1, "lr": 1e-3})
+    rows = [trained(transformer.build(settings, device))[-1][0] for device in (CPU, torch.device("cuda"))]
+    for name in ("train_loss", "val_loss", "test_loss", "lr", "step"):
+        assert rows[1][name] == pytest.approx(rows[0][name], rel=1e-3), name
