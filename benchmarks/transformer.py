@@ -250,7 +250,7 @@ def main() -> None:
     parser.add_argument("--tgt", required=True)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=8, help="a round")
-    parser.add_argument("--warm-up", type=int, default=150, help="steps before decoding")
+    parser.add_argument("--warm-up", type=int, default=400, help="steps before decoding")
     parser.add_argument("--sentences", type=int, default=100, help="to decode")
     parser.add_argument("--alone", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -284,9 +284,11 @@ def main() -> None:
     compare("target words a second", speeds, "plain way, torch.nn.Transformer", "mlpx", "floor: products alone, fp32")
 
     trainers["mlpx --precision bf16"](options.warm_up)
+    trained = tasks["fp32"]
+    trained.model.load_state_dict(tasks["bf16"].model.state_dict())
     decoders = {
-        "beam 5, nothing kept": decoder(tasks["bf16"], Forgetful, options.sentences),
-        "beam 5, mlpx": decoder(tasks["bf16"], decoding.Cache, options.sentences),
+        "beam 5, nothing kept": decoder(trained, Forgetful, options.sentences),
+        "beam 5, mlpx": decoder(trained, decoding.Cache, options.sentences),
     }
     speeds = {name: [] for name in decoders}
     outputs = {}

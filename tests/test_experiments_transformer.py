@@ -100,7 +100,8 @@ def test_training_data_is_a_function_of_the_seed_and_leaves_the_other_sets_alone
     assert first.train.src != other.train.src
     assert first.val.src != other.val.src
     assert first.tests["test"].src != other.tests["test"].src
-    assert not {tuple(src) for src in first.train.src if len(src) > 3} & {tuple(src) for src in first.val.src}
+    as_many = tasks.build(TransformerSettings(num_train=30))  # as there are in the others
+    assert as_many.train.src != as_many.val.src != as_many.tests["test"].src != as_many.train.src
 
 
 def test_the_task_is_to_reverse_numbers_of_the_lengths_that_are_promised() -> None:
@@ -340,6 +341,23 @@ def test_a_training_that_was_stopped_goes_on_to_the_same_bits(changes: dict[str,
     for name, tensor in whole.state().items():
         assert torch.equal(tensor, second.state()[name]), name
     assert torch.equal(flat(whole.outcome(rows[-1][0])), flat(second.outcome(last)))
+
+
+def test_the_best_weights_outlive_a_stop(monkeypatch: pytest.MonkeyPatch) -> None:
+    judged_by(monkeypatch, [(1.0, 0.5), (2.0, 0.4), (3.0, 0.3)])
+    first, second = (built(**SMALL) for _ in range(2))
+    for _ in first.train(1, 0):
+        pass
+    first.evaluate()
+    best = first.state()["weights"].clone()
+    second.load_state({name: tensor.clone() for name, tensor in first.state().items()})
+    for epoch in (2, 3):
+        for _ in second.train(epoch, 0):
+            pass
+        last = second.evaluate()
+    outcome = second.outcome(last)
+    assert outcome.facts["weights"] == "epoch 1"
+    assert torch.equal(flat(outcome), best)
 
 
 def test_a_state_of_other_training_pairs_or_shapes_is_refused() -> None:

@@ -281,3 +281,12 @@ def test_a_model_can_be_trained_on_after_it_has_decoded() -> None:
         each([src], [tgt]).square().sum().backward()
     for one, another in zip(model.parameters(), other.parameters(), strict=True):
         torch.testing.assert_close(one.grad, another.grad, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize(("count", "k"), [(1000, 3), (1024, 7), (1025, 7), (50_000, 10), (130, 1), (130, 2), (20, 20)])
+def test_the_largest_numbers_are_those_that_topk_finds(count: int, k: int) -> None:
+    x = torch.stack([torch.randperm(count, generator=torch.Generator().manual_seed(i)) for i in range(50)]).double()
+    best, places = decoding.largest(x, k)
+    expected = x.topk(k, dim=1)
+    assert torch.equal(best, expected.values)
+    assert torch.equal(places, expected.indices)
