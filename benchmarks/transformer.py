@@ -1,6 +1,6 @@
 """Time `mlpx transformer` against the plain way with PyTorch, and against the least that its products take.
 
-    python benchmarks/transformer.py --src train.en.gz --tgt train.de.gz [--rounds 5] [--steps 8] [--sentences 100]
+    python benchmarks/transformer.py --src train.en.gz --tgt train.de.gz [--rounds 5] [--steps 8]
 
 Everyone trains 4+4 blocks, d_model 128, d_ff 256, 4 heads, dropout 0.1, on the same word ids: those of mlpx's joint
 vocabulary of 10,000 for the two files, any parallel ones. The plain way is `torch.nn.Transformer` on random batches of
@@ -250,8 +250,8 @@ def main() -> None:
     parser.add_argument("--tgt", required=True)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=8, help="a round")
-    parser.add_argument("--warm-up", type=int, default=400, help="steps before decoding")
-    parser.add_argument("--sentences", type=int, default=100, help="to decode")
+    parser.add_argument("--warm-up", type=int, default=700, help="steps before decoding")
+    parser.add_argument("--sentences", type=int, default=300, help="to decode")
     parser.add_argument("--alone", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     files = [os.path.abspath(options.src), os.path.abspath(options.tgt)]
@@ -292,7 +292,7 @@ def main() -> None:
     }
     speeds = {name: [] for name in decoders}
     outputs = {}
-    for _ in range(max(1, options.rounds // 2)):
+    for _ in range(options.rounds):
         for name, decode in decoders.items():
             seconds, outputs[name] = timed(decode)
             speeds[name].append(options.sentences / seconds)

@@ -3,6 +3,7 @@
 import functools
 import itertools
 import math
+import random
 from collections.abc import Callable, Sequence
 from typing import cast
 
@@ -189,7 +190,7 @@ def test_no_beam_finds_better_than_one_that_holds_all(seed: int, length_penalty:
 
 
 @pytest.mark.parametrize("eos", [-2.0, 0.0, 2.0])
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(3))
 def test_narrow_beams_follow_fairseqs_rules_sentence_by_sentence(seed: int, eos: float) -> None:
     model = toy(seed, words=4, eos=eos)
     limits = [5, 2, 6, 0]
@@ -200,6 +201,55 @@ def test_narrow_beams_follow_fairseqs_rules_sentence_by_sentence(seed: int, eos:
     for beam, length_penalty in ((1, 1.0), (2, 0.0), (2, 1.0), (3, 1.0), (3, 2.0), (5, 0.6)):
         together = searched(model, SENTENCES, beam, length_penalty, limits)
         for found, following, limit in zip(together, followings, limits, strict=True):
+            assert_same(found, plain_beam_search(following, beam, length_penalty, limit))
+
+
+class Table:
+    """In place of the cache: random logits for each sentence and each beginning of a translation, EOS often likely."""
+
+    seed = 0
+
+    def __init__(self, model: Transformer, src: Tensor) -> None:
+        self._vocab_size = model.embedding.num_embeddings
+        self._rows: list[tuple[list[int], list[list[int]]]] = [(words, [[]]) for words in src.tolist()]
+
+    @classmethod
+    def logits(cls, vocab_size: int, src: Sequence[int], words: Sequence[int]) -> list[float]:
+        source = random.Random(f"{cls.seed} {[word for word in src if word]} {list(words)}")
+        found = [source.gauss(0, 2) for _ in range(vocab_size)]
+        found[SPECIAL.eos] += 1
+        return found
+
+    def step(self, words: Tensor) -> Tensor:
+        for (_, prefixes), of_sentence in zip(self._rows, words.tolist(), strict=True):
+            for prefix, word in zip(prefixes, of_sentence, strict=True):
+                prefix.append(word)
+        logits = [[self.logits(self._vocab_size, src, prefix[1:]) for prefix in those] for src, those in self._rows]
+        return torch.tensor(logits, dtype=torch.float64)
+
+    def keep(self, sentences: Tensor, parents: Tensor) -> None:
+        kept = zip(sentences.tolist(), parents.tolist(), strict=True)
+        self._rows = [(self._rows[b][0], [list(self._rows[b][1][parent]) for parent in row]) for b, row in kept]
+
+
+@pytest.mark.parametrize("beam", [1, 2, 3, 4, 7])
+@pytest.mark.parametrize("length_penalty", [0.0, 1.0])
+def test_beams_follow_fairseqs_rules_on_random_tables(
+    beam: int, length_penalty: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(decoding, "Cache", Table)
+    model = toy(0, words=4)
+    limits = [5, 2, 6, 0]
+    for seed in range(15):
+        monkeypatch.setattr(Table, "seed", seed)
+        together = searched(model, SENTENCES, beam, length_penalty, limits)
+        for src, limit, found in zip(SENTENCES, limits, together, strict=True):
+            read = [*src, SPECIAL.eos]
+
+            def following(words: tuple[int, ...], read: Sequence[int] = read) -> list[float]:
+                logits = torch.tensor(Table.logits(7, read, words), dtype=torch.float64)
+                return cast(list[float], logits.log_softmax(0).tolist())
+
             assert_same(found, plain_beam_search(following, beam, length_penalty, limit))
 
 

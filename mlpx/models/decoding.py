@@ -74,7 +74,7 @@ def beam_search(
     scores = torch.zeros(batch, 1, device=src.device)  # (B, G)
     for step in range(1, int(limits.max()) + 2):
         logits = cache.step(words[:, :, -1])  # (B, G, V)
-        log_probabilities = torch.log_softmax(logits, dim=-1)
+        log_probabilities = torch.log_softmax(logits, dim=-1, out=logits)  # in place: it is large
         for word in (special.pad, special.bos):
             log_probabilities[:, :, word] = -math.inf
         must_end = step > limits[sentences]
