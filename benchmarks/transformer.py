@@ -8,8 +8,8 @@ vocabulary of 10,000 for the two files, any parallel ones. The plain way is `tor
 all: a row gives the median of target words a second, padding not counted, and the median of the ratios, round by round.
 The floor is the dense products of a step of mlpx's alone, forwards and backwards, without attention's small ones.
 Then beam-5 decoding, by a model trained for `--warm-up` steps so that its sentences are as long as real ones, with
-keys and values kept and, by the same search, with none: every word before is decoded again at each step. Peak memory is
-that of a process of mlpx's alone that trains and decodes.
+keys and values kept and, by the same search, with none: every word before is decoded again at each step, of fewer
+sentences at once, as suits it. Peak memory is that of a process of mlpx's alone that trains and decodes.
 On CUDA everything runs there, and the paper's base model besides.
 """
 
@@ -176,7 +176,7 @@ class Forgetful:
         self._words = src.new_empty(len(src), 1, 0)  # (B, G, t)
 
     def step(self, words: Tensor) -> Tensor:
-        """The logits after one more word of each hypothesis: (B, G) to (B, G, V)."""
+        """What the decoder gives for one more word of each hypothesis: (B, G) to (B, G, D)."""
         model = self._model
         self._words = torch.cat((self._words, words[:, :, None]), dim=2)
         batch, beam, length = self._words.shape
@@ -187,8 +187,7 @@ class Forgetful:
         across = Layout(rectangles, source, [model.padding_bias(self._src).repeat_interleave(beam, 0)])
         for block in model.decoder:
             x = block(x, layout, memory.flatten(0, 1), across)
-        newest = x.view(batch, beam, length, -1)[:, :, -1]
-        return model.logits(model.decoder_norm(newest))
+        return model.decoder_norm(x.view(batch, beam, length, -1)[:, :, -1])  # type: ignore[no-any-return]
 
     def keep(self, sentences: Tensor, parents: Tensor) -> None:
         """Go on with some sentences, each hypothesis continuing one of its parents."""
@@ -197,12 +196,12 @@ class Forgetful:
         self._words = words.gather(1, parents[:, :, None].expand(-1, -1, words.shape[2]))
 
 
-def decoder(task: transformer.Translation, cache: Any, number: int) -> Callable[[], list[decoding.Hypothesis]]:
-    """Beam search on the first sentences, by the cache given."""
+def decoder(task: transformer.Translation, number: int, **instead: Any) -> Callable[[], list[decoding.Hypothesis]]:
+    """Beam search on the first sentences, with something else ``instead`` of what is in mlpx's module."""
 
     def decode() -> list[decoding.Hypothesis]:
         task.model.noise.generator = None
-        with unittest.mock.patch.object(decoding, "Cache", cache):
+        with unittest.mock.patch.dict(vars(decoding), instead):
             sources = task.task.train.src[:number]
             return decoding.translate(task.model, sources, SPECIAL, beam=BEAM, length_penalty=LENGTH_PENALTY)
 
@@ -239,7 +238,7 @@ def alone(files: Sequence[str]) -> None:
     for precision in ("fp32", "bf16"):
         task = experiment(files, torch.device("cpu"), precision=precision)
         mlpx(task)(10)
-    decoder(task, decoding.Cache, 200)()
+    decoder(task, 200)()
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 
 
@@ -287,8 +286,8 @@ def main() -> None:
     trained = tasks["fp32"]
     trained.model.load_state_dict(tasks["bf16"].model.state_dict())
     decoders = {
-        "beam 5, nothing kept": decoder(trained, Forgetful, options.sentences),
-        "beam 5, mlpx": decoder(trained, decoding.Cache, options.sentences),
+        "beam 5, nothing kept": decoder(trained, options.sentences, Cache=Forgetful, DECODED_AT_ONCE=4096),
+        "beam 5, mlpx": decoder(trained, options.sentences),
     }
     speeds = {name: [] for name in decoders}
     outputs = {}

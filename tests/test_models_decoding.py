@@ -135,7 +135,7 @@ def test_decoding_step_by_step_equals_the_model_at_each_step_whatever_is_kept(pr
             ([0, 1], 4),
             ([1], 4),
         ):
-            logits = cache.step(last)
+            logits = model.logits(cache.step(last))
             assert logits.shape == (len(sentences), last.shape[1], model.embedding.num_embeddings)
             for sentence, of_sentence, those in zip(sentences, logits, prefixes, strict=True):
                 expected = log_probabilities(model, sentence, those)[:, -1]
@@ -205,7 +205,7 @@ def test_narrow_beams_follow_fairseqs_rules_sentence_by_sentence(seed: int, eos:
 
 
 class Table:
-    """In place of the cache: random logits for each sentence and each beginning of a translation, EOS often likely."""
+    """In place of the cache, for each sentence and each beginning of a translation random logits, EOS often likely."""
 
     seed = 0
 
@@ -238,7 +238,9 @@ def test_beams_follow_fairseqs_rules_on_random_tables(
     beam: int, length_penalty: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(decoding, "Cache", Table)
+    monkeypatch.setattr(decoding, "SLICE", 3 * beam * 7)  # three sentences at once
     model = toy(0, words=4)
+    monkeypatch.setattr(model, "logits", lambda logits: logits)
     limits = [5, 2, 6, 0]
     for seed in range(15):
         monkeypatch.setattr(Table, "seed", seed)

@@ -10,11 +10,12 @@ from typing import NamedTuple, cast
 import torch
 from torch import Tensor
 
+from mlpx.models.smoothing import SLICE
 from mlpx.models.transformer import DecoderBlock, Transformer
 
 MORE_WORDS = 50  # than the source has: Vaswani et al. (2017), section 6.1
 CHUNK = 128
-DECODED_AT_ONCE = 8192  # source words times hypotheses, about
+DECODED_AT_ONCE = 32768  # source words times hypotheses, about
 
 
 class Hypothesis(NamedTuple):
@@ -73,23 +74,16 @@ def beam_search(
     words = torch.full((batch, 1, 1), special.bos, device=src.device)  # (B, G, t)
     scores = torch.zeros(batch, 1, device=src.device)  # (B, G)
     for step in range(1, int(limits.max()) + 2):
-        logits = cache.step(words[:, :, -1])  # (B, G, V)
-        log_probabilities = torch.log_softmax(logits, dim=-1, out=logits)  # in place: it is large
-        for word in (special.pad, special.bos):
-            log_probabilities[:, :, word] = -math.inf
+        hidden = cache.step(words[:, :, -1])
         must_end = step > limits[sentences]
-        if must_end.any():
-            others = torch.arange(vocab_size, device=src.device) != special.eos
-            log_probabilities.masked_fill_(must_end[:, None, None] & others, -math.inf)
-        totals = log_probabilities.add_(scores[:, :, None]).flatten(1)
-        best, places = largest(totals, min(2 * beam, totals.shape[1]))  # (B, 2G)
+        best, places = likeliest(model, hidden, scores, must_end, special, 2 * beam)  # (B, 2G)
         parents, continuations = places // vocab_size, places % vocab_size
         ends = (continuations == special.eos) & (best > -math.inf)
-        for b, i in ends[:, :beam].nonzero().tolist():
-            hypotheses = finished[int(sentences[b])]
-            if len(hypotheses) < beam:
-                ended = words[b, parents[b, i], 1:].tolist()
-                hypotheses.append(Hypothesis(ended, float(best[b, i]) / step**length_penalty))
+        b, i = ends[:, :beam].nonzero(as_tuple=True)
+        ended = (sentences[b], words[b, parents[b, i], 1:], best[b, i] / step**length_penalty)
+        for sentence, *hypothesis in zip(*(part.tolist() for part in ended), strict=True):
+            if len(finished[sentence]) < beam:
+                finished[sentence].append(Hypothesis(*hypothesis))
         done = must_end | torch.tensor([len(finished[i]) >= beam for i in sentences.tolist()], device=src.device)
         if done.all():
             break
@@ -104,6 +98,31 @@ def beam_search(
         cache.keep(kept, parents)
         sentences = sentences[kept]
     return [sorted(hypotheses, key=lambda h: -h.score) for hypotheses in finished]
+
+
+def likeliest(
+    model: Transformer, hidden: Tensor, scores: Tensor, must_end: Tensor, special: Special, k: int
+) -> tuple[Tensor, Tensor]:
+    """The likeliest k continuations of the hypotheses of each sentence, or all, if those are fewer.
+
+    ``hidden`` (B, G, D) is what the decoder gives for the last word of each, ``scores`` (B, G) the log-probabilities
+    so far; the one word allowed to a sentence that ``must_end`` (B,) is the last. Gives log-probabilities, (B, k), and
+    the number of each among the G · V. A few sentences at a time, so that their logits stay in the processor's cache.
+    """
+    beam, vocab_size = hidden.shape[1], model.embedding.num_embeddings
+    at_once = max(1, SLICE // (beam * vocab_size))
+    words = torch.arange(vocab_size, device=hidden.device)
+    found = []
+    for h, before, ends in zip(hidden.split(at_once), scores.split(at_once), must_end.split(at_once), strict=True):
+        logits = model.logits(h)  # (B', G, V)
+        log_probabilities = torch.log_softmax(logits, dim=-1, out=logits)
+        log_probabilities[:, :, [special.pad, special.bos]] = -math.inf
+        if ends.any():
+            log_probabilities.masked_fill_(ends[:, None, None] & (words != special.eos), -math.inf)
+        totals = log_probabilities.add_(before[:, :, None]).flatten(1)
+        found.append(largest(totals, min(k, totals.shape[1])))
+    best, places = zip(*found, strict=True)
+    return torch.cat(best), torch.cat(places)
 
 
 def largest(x: Tensor, k: int) -> tuple[Tensor, Tensor]:
@@ -137,12 +156,12 @@ class Cache:
         self._length = 0
 
     def step(self, words: Tensor) -> Tensor:
-        """The logits after one more word of each hypothesis: (B, G) to (B, G, V)."""
+        """What the decoder gives for one more word of each hypothesis: (B, G) to (B, G, D)."""
         x = self._model.embed([words.reshape(-1, 1)], first=self._length)  # (B·G, D)
         self._length += 1
         for i, block in enumerate(self._blocks):
             x, self._past[i] = block.step(x, self._past[i], self._memories[i], self._memory_bias)
-        return self._model.logits(self._model.decoder_norm(x)).view(*words.shape, -1)
+        return self._model.decoder_norm(x).view(*words.shape, -1)  # type: ignore[no-any-return]
 
     def keep(self, sentences: Tensor, parents: Tensor) -> None:
         """Go on with some ``sentences`` (B',), each hypothesis continuing one of its ``parents`` (B', G) by number."""
