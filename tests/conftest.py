@@ -1,8 +1,12 @@
 """The one way in which tests run the whole program."""
 
+import fcntl
 import os
+import pty
+import struct
 import subprocess
 import sys
+import termios
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -52,6 +56,27 @@ def environment(**changes: str | None) -> dict[str, str]:
     dropped = {"MLPX_RUNS_DIR", "MLPX_DATA_DIR", "CI", "NO_COLOR", "FORCE_COLOR", "COLUMNS", "LINES", *python}
     kept: dict[str, str | None] = {key: value for key, value in os.environ.items() if key not in dropped}
     return {key: value for key, value in (kept | changes).items() if value is not None}
+
+
+def on_terminal(arguments: list[str], tmp_path: Path, columns: int, **changes: str | None) -> str:
+    """What the program writes to a terminal of ``columns`` by 24."""
+    controller, terminal = pty.openpty()
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    env = environment(**{"TERM": "xterm-256color", **changes})
+    process = subprocess.Popen([*PROGRAM, *arguments], cwd=tmp_path, env=env, stdout=terminal, stderr=terminal)
+    os.close(terminal)
+    written = b""
+    while True:
+        try:
+            part = os.read(controller, 65536)
+        except OSError:  # the terminal has no writer left
+            break
+        if not part:
+            break
+        written += part
+    os.close(controller)
+    assert process.wait() == 0
+    return written.decode()
 
 
 @pytest.fixture

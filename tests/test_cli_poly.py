@@ -4,14 +4,13 @@ import csv
 import itertools
 import json
 import os
-import pty
 import subprocess
 import time
 from pathlib import Path
 
 import pytest
 import torch
-from conftest import PROGRAM, Program, environment
+from conftest import PROGRAM, Program, environment, on_terminal
 from safetensors import safe_open
 from safetensors.torch import load_file
 
@@ -176,31 +175,6 @@ def test_rows_arrive_one_by_one_in_a_pipe(tmp_path: Path) -> None:
     print(f"\nseconds between rows: {[round(gap, 3) for gap in gaps]}")
     assert len(times) == 8
     assert sorted(gaps)[3] > 0.002  # in one burst they would be microseconds apart
-
-
-def on_terminal(arguments: list[str], tmp_path: Path, columns: int, **changes: str | None) -> str:
-    """What the program writes to a terminal of ``columns`` by 24."""
-    controller, terminal = pty.openpty()
-    import fcntl
-    import struct
-    import termios
-
-    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
-    env = environment(**{"TERM": "xterm-256color", **changes})
-    process = subprocess.Popen([*PROGRAM, *arguments], cwd=tmp_path, env=env, stdout=terminal, stderr=terminal)
-    os.close(terminal)
-    written = b""
-    while True:
-        try:
-            part = os.read(controller, 65536)
-        except OSError:  # the terminal has no writer left
-            break
-        if not part:
-            break
-        written += part
-    os.close(controller)
-    assert process.wait() == 0
-    return written.decode()
 
 
 SLOW_RUN = ["poly", "--num-train", "100000", "--epochs", "60", "--eval-every", "60", "--degree", "2"]

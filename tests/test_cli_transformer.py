@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 import torch
-from conftest import PROGRAM, Program, Result, assert_fails, environment
+from conftest import PROGRAM, Program, Result, assert_fails, environment, on_terminal
 
 from mlpx.experiments import transformer
 from mlpx.settings.transformer import FILES, TransformerSettings
@@ -559,3 +559,14 @@ def test_a_diverging_run_is_4_and_no_weight_that_is_not_finite_is_saved(
     for path in saved:
         for tensor in torch.load(path, weights_only=True)["state"].values():
             assert tensor.isfinite().all()
+
+
+@pytest.mark.parametrize(("width", "left_out"), [(80, "step val_perplexity tokens_per_second lr"), (130, "")])
+def test_a_narrow_terminal_has_the_columns_that_fit(tmp_path: Path, width: int, left_out: str) -> None:
+    text = on_terminal([*REVERSE, "--name", "run"], tmp_path, width, NO_COLOR="1")
+    lines = [re.sub(r"\x1b\[[\d;?]*\w", "", line.split("\r")[-1]) for line in text.replace("\r\n", "\n").split("\n")]
+    (head,) = [line for line in lines if line.strip().startswith("epoch  ")]
+    assert len(head) <= width
+    columns = (tmp_path / "runs" / "latest" / "metrics.csv").read_text().splitlines()[0].split(",")
+    expected = [name.replace("_", " ") for name in columns if name not in left_out.split()]
+    assert re.split(r" {2,}", head.strip()) == expected

@@ -1,10 +1,11 @@
 """How a run is shown: a table for people, JSON Lines for programs, or the folder's path alone."""
 
 import json
+import math
 import os
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from rich.console import Console
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 BAR_SECONDS = 0.1
 MIN_WIDTH = 9
+DISPENSABLE = ("val_perplexity", "step", "lr", "tokens_per_second")  # columns, on a terminal too narrow for all
 
 
 class View(Protocol):
@@ -95,6 +97,7 @@ class Screen:
         self._quiet_until = time.monotonic() + 5 * BAR_SECONDS
         self._epochs = 0
         self._headed = False
+        self._columns: Sequence[str] = ()
 
     def start(self, run: Run, settings: Settings) -> None:
         """Print nothing yet."""
@@ -108,9 +111,10 @@ class Screen:
         self.clear_bar()
         if isinstance(event, Row):
             if not self._headed:
-                self._head(tuple(event.values))
+                self._columns = self._fitting(event.values)
+                self._head(self._columns)
                 self._headed = True
-            self._line(event.values)
+            self._line({name: event.values[name] for name in self._columns})
         elif isinstance(event, Notice):
             streams.warn(event.text)
         elif isinstance(event, End):
@@ -136,6 +140,15 @@ class Screen:
             self._bar = None
         self._quiet_until = time.monotonic() + 5 * BAR_SECONDS
 
+    def _fitting(self, columns: Iterable[str]) -> Sequence[str]:
+        """The columns that there is room for."""
+        found = list(columns)
+        for name in DISPENSABLE:
+            wide = sum(max(len(column), MIN_WIDTH) + 2 for column in found) - 2
+            if sys.stdout.isatty() and wide > self._console.width and name in found:
+                found.remove(name)
+        return found
+
     def _head(self, columns: Sequence[str]) -> None:
         titles = [column.replace("_", " ") for column in columns]
         self._console.print("  ".join(title.rjust(MIN_WIDTH) for title in titles), style="bold")
@@ -156,10 +169,12 @@ class Screen:
 def shown(name: str, value: float) -> str:
     """A number as the table shows it.
 
-    Four significant digits; whole numbers whole, accuracies in percent, seconds to the hundredth.
+    Four significant digits; whole numbers and speeds whole, accuracies in percent, seconds to the hundredth.
     """
     if isinstance(value, int):
         return str(value)
+    if name.endswith("per_second") and math.isfinite(value):
+        return f"{value:.0f}"
     if name.endswith(("accuracy", "exactness")):
         return f"{value:.2%}"
     return f"{value:.2f}" if name == "seconds" else f"{value:#.4g}".rstrip(".")
