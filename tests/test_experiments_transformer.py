@@ -18,6 +18,7 @@ from mlpx.experiments.judge import Judge
 from mlpx.experiments.tasks import Pairs, Task
 from mlpx.experiments.transformer import Translation
 from mlpx.models import decoding
+from mlpx.models.decoding import Hypothesis
 from mlpx.models.transformer import Transformer
 from mlpx.runs.events import Outcome
 from mlpx.settings.transformer import TransformerSettings
@@ -251,6 +252,18 @@ def test_the_weights_that_validate_best_are_kept(monkeypatch: pytest.MonkeyPatch
     figures = epochs[number - 1] if number else mean
     assert (outcome.metrics["val_loss"], outcome.metrics["val_exactness"]) == figures
     assert torch.equal(torch.cat([p.flatten() for p in experiment.model.parameters()]), flat(outcome))
+
+
+def test_the_length_penalty_is_the_first_of_those_that_validate_best(monkeypatch: pytest.MonkeyPatch) -> None:
+    experiment = built(**SMALL)
+    pairs = Pairs([[9], [8]], [[9, 8, 7, 6], [8]], ["", ""], ["", ""])
+    found = [
+        [Hypothesis([9], -2.0), Hypothesis([9, 8, 7, 6], -3.0)],  # 3 / 5^p < 2 / 2^p from p = 0.44 on
+        [Hypothesis([8], -2.0), Hypothesis([8, 8, 8], -9.0)],  # 9 / 4^p < 2 / 2^p from p = 2.2 on
+    ]
+    monkeypatch.setattr(judge, "search", lambda *_, beam, length_penalty: {(7, 0.0): found}[beam, length_penalty])
+    task = dataclasses.replace(experiment.task, val=pairs)
+    assert Judge(task, experiment.model).best_length_penalty(beam=7) == 0.6
 
 
 def test_epochs_without_a_row_do_not_compete(monkeypatch: pytest.MonkeyPatch) -> None:

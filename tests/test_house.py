@@ -106,7 +106,7 @@ def test_every_command_has_examples_and_every_option_has_help(program: Program) 
         text = program(*command.split(), "--help", env=environment(COLUMNS="200")).out
         assert "Examples:\n" in text
         assert f"  mlpx {command} " in text
-        options = re.findall(r"^  --([\w-]+)(?: <\S+>)?(?:  +|\n {20,})(\w.*)", text, re.MULTILINE)
+        options = re.findall(r"^  --([\w-]+)(?: / --no-[\w-]+)?(?: <\S+>)?(?:  +|\n {20,})(\w.*)", text, re.MULTILINE)
         assert len(options) == len(re.findall(r"^  --", text, re.MULTILINE)) >= 2
 
 

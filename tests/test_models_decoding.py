@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from mlpx.models import decoding
-from mlpx.models.decoding import Cache, Hypothesis, Special, beam_search, translate
+from mlpx.models.decoding import Cache, Hypothesis, Special, beam_search, rescored, translate
 from mlpx.models.transformer import Transformer
 
 SPECIAL = Special(pad=0, bos=1, eos=2)  # 3 is the unknown word, which may be an output like any other
@@ -342,3 +342,14 @@ def test_the_largest_numbers_are_those_that_topk_finds(count: int, k: int) -> No
     expected = x.topk(k, dim=1)
     assert torch.equal(best, expected.values)
     assert torch.equal(places, expected.indices)
+
+
+def test_a_search_found_by_no_length_penalty_serves_every_other() -> None:
+    model = toy(0, words=4, eos=1.0)
+    unpenalised = searched(model, SENTENCES, 4, 0.0, [6] * 4)
+    orders = set()
+    for length_penalty in (0.0, 0.6, 1.0, 2.0):
+        for found, expected in zip(unpenalised, searched(model, SENTENCES, 4, length_penalty, [6] * 4), strict=True):
+            assert_same(rescored(found, length_penalty), expected)
+            orders.add(str([words for words, _ in expected]))
+    assert len(orders) > len(SENTENCES)  # the penalty does matter

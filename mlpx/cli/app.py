@@ -106,12 +106,13 @@ add_training_command(
 
 add_training_command(
     MODELS["transformer"],
-    "Train the Transformer of 'Attention Is All You Need' to reverse numbers, or to translate from files of sentences.",
+    "Train the Transformer of 'Attention Is All You Need' to reverse numbers, or to translate sentences.",
     examples(
         "mlpx transformer",
         "mlpx transformer --config configs/transformer-reverse.toml --check 'test_exactness > 0.99'",
         "mlpx transformer --task text --train-src train.en --train-tgt train.de --val-src val.en --val-tgt val.de"
         " --test-src test.en --test-tgt test.de",
+        "mlpx transformer --config configs/transformer-multi30k.toml --target fr",
     ),
 )
 
@@ -224,7 +225,10 @@ app.add_typer(data, name="data")
     epilog=examples("mlpx data fetch fashion-mnist", "mlpx data fetch mnist --data-dir data"),
 )
 def fetch(
-    name: Annotated[Literal["fashion-mnist", "mnist"], typer.Argument(metavar="NAME", help="fashion-mnist or mnist.")],
+    name: Annotated[
+        Literal["fashion-mnist", "mnist", "multi30k"],
+        typer.Argument(metavar="NAME", help="fashion-mnist, mnist or multi30k."),
+    ],
     data_dir: Annotated[
         str, typer.Option(help="Folder of data sets; else $MLPX_DATA_DIR, else in the user's cache folder.")
     ] = "",

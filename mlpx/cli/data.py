@@ -1,10 +1,15 @@
 """Having data before it is needed."""
 
-from mlpx.data import images
+from mlpx.data import corpora, images, multi30k
 
 
 def fetch(name: str, data_dir: str) -> None:
     """Download what is missing of a data set, read all of it, and print its folder; raises MlpxError."""
-    folder = images.fetch(name, data_dir)
-    images.load(name, data_dir, seed=0)
+    if name == multi30k.FOLDER:
+        folder = multi30k.fetch(data_dir)
+        for file in multi30k.CHECKSUMS:
+            corpora.read_lines(folder / file)
+    else:
+        folder = images.fetch(name, data_dir)
+        images.load(name, data_dir, seed=0)
     print(folder.absolute(), flush=True)

@@ -79,6 +79,8 @@ def settings(model: type[Settings]) -> Parameters:
     parameters = []
     for name, field in own_first:
         kind, metavar, values, default = field.annotation, None, allowed(field), str(field.default)
+        if kind is bool:
+            default = default.lower()
         if is_list(field):
             kind, metavar = list[str], "<int|none>"
             values = f"{allowed(item(field))}; repeat it for more layers, none for no layer"

@@ -9,7 +9,7 @@ from pathlib import Path
 from mlpx.cli import streams, train
 from mlpx.errors import UsageError
 from mlpx.experiments.tasks import MAX_WORDS
-from mlpx.experiments.translator import Translator
+from mlpx.experiments.translator import Translator, length_penalty_of
 from mlpx.files import write_file
 from mlpx.runs import reading
 from mlpx.settings.transformer import TransformerSettings
@@ -41,8 +41,8 @@ def translate(
     if not isinstance(settings, TransformerSettings):
         raise UsageError("translate", f"{run.name} is a run of {settings.experiment}", "Give a run of transformer.")
     beam = settings.beam if beam is None else beam
-    length_penalty = settings.length_penalty if length_penalty is None else length_penalty
     translator = Translator(settings, devices.choose(device), run)
+    length_penalty = length_penalty_of(settings, run) if length_penalty is None else length_penalty
     number, drawn = 0, None
     for lines in [[" ".join(line.split("\n")) for line in text]] if text else _lines():
         for line, (output, score, cut) in zip(lines, translator.translate(lines, beam, length_penalty), strict=True):

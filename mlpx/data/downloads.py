@@ -9,11 +9,11 @@ import os
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import mlpx
-from mlpx.errors import InputError
+from mlpx.errors import InputError, MachineError
 from mlpx.files import remove_temporaries, write_file
 
 log = logging.getLogger(__name__)
@@ -22,6 +22,25 @@ STALL_SECONDS = 15.0
 TOTAL_SECONDS = 600.0
 MAX_BYTES = 256 * 2**20
 CHUNK_BYTES = 2**16
+
+
+def provide(folder: Path, missing: Mapping[str, tuple[Sequence[str], str]], remedy: str) -> None:
+    """Download what is ``missing`` in ``folder``: by file name, URLs and checksum as :func:`download` takes them.
+
+    Raises:
+        InputError: a file cannot be had, and ``remedy`` says what to do.
+        MachineError: the folder cannot be made or written.
+    """
+    try:
+        for name, (urls, checksum) in missing.items():
+            download(urls, folder / name, checksum)
+    except InputError as error:
+        raise InputError(folder, f"{', '.join(missing)} missing, and {error}", remedy) from error
+    except ValueError as error:  # a NUL in the path
+        raise InputError(folder, error, remedy) from error
+    except OSError as error:
+        choose = "Choose another folder by --data-dir or MLPX_DATA_DIR."
+        raise MachineError(folder, f"data cannot be kept there: {error.strerror or error}", choose) from error
 
 
 def download(urls: Sequence[str], path: Path, checksum: str) -> None:

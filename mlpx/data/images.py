@@ -18,9 +18,9 @@ import torch
 from torch import Tensor
 
 from mlpx.data import idx
-from mlpx.data.downloads import download
+from mlpx.data.downloads import provide
 from mlpx.data.folders import cache_folder, data_folder
-from mlpx.errors import InputError, MachineError, MlpxError
+from mlpx.errors import InputError, MlpxError
 from mlpx.files import write_file
 
 SIDE = 28
@@ -76,20 +76,11 @@ def fetch(name: str, data_dir: str) -> Path:
         MachineError: they cannot be written.
     """
     folder = data_folder(data_dir) / PUBLISHED[name] / "raw"
-    try:
-        missing = [part for part in PARTS if _find(folder, part) is None]
-        if missing:
-            mirrors, checksums = _published(name)
-        for part in missing:
-            file = f"{part}.gz"
-            download([mirror + file for mirror in mirrors], folder / file, f"md5:{checksums[file]}")
-    except InputError as error:
-        raise InputError(folder, f"{', '.join(missing)} missing, and {error}", WAYS_OUT) from error
-    except ValueError as error:  # a NUL in the path
-        raise InputError(folder, error, WAYS_OUT) from error
-    except OSError as error:
-        remedy = "Choose another folder by --data-dir or MLPX_DATA_DIR."
-        raise MachineError(folder, f"data cannot be kept there: {error.strerror or error}", remedy) from error
+    missing = [f"{part}.gz" for part in PARTS if _find(folder, part) is None]
+    if missing:
+        mirrors, checksums = _published(name)
+        files = {file: ([mirror + file for mirror in mirrors], f"md5:{checksums[file]}") for file in missing}
+        provide(folder, files, WAYS_OUT)
     return folder
 
 

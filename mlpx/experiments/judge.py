@@ -9,13 +9,13 @@ from torch import Tensor
 
 from mlpx.data.subwords import BOS, EOS, PAD
 from mlpx.experiments.tasks import SPECIAL, Pairs, Task
-from mlpx.models.decoding import Hypothesis, translate
+from mlpx.models.decoding import rescored, search, translate
 from mlpx.models.smoothing import losses
 from mlpx.models.transformer import Transformer
-from mlpx.settings.transformer import TransformerSettings
 from mlpx.training.sentences import Sentences, token_batches
 
 SCORED_AT_ONCE = 8192  # words
+LENGTH_PENALTIES = tuple(tenths / 10 for tenths in range(0, 22, 2))
 
 
 class Examples(NamedTuple):
@@ -76,26 +76,34 @@ class Judge:
             total += found.sum(dtype=torch.float64)
         return float(total) / examples.num_words
 
-    def decode(self, pairs: Pairs, beam: int, length_penalty: float) -> list[Hypothesis]:
+    def decode(self, pairs: Pairs, beam: int, length_penalty: float) -> list[list[int]]:
         """The translation of each source."""
         self.model.noise.generator = None
-        return translate(self.model, pairs.src, SPECIAL, beam=beam, length_penalty=length_penalty)
+        found = translate(self.model, pairs.src, SPECIAL, beam=beam, length_penalty=length_penalty)
+        return [hypothesis.words for hypothesis in found]
 
     def validate(self) -> tuple[float, float]:
         """Loss, and quality by greedy decoding, on the validation set; a model that has no loss has no quality."""
         loss = self.loss(self.task.val)
         if not math.isfinite(loss):
             return loss, loss
-        outputs = [hypothesis.words for hypothesis in self.decode(self.task.val, beam=1, length_penalty=0.0)]
-        return loss, self.task.score(outputs, self.task.val)
+        return loss, self.task.score(self.decode(self.task.val, beam=1, length_penalty=0.0), self.task.val)
 
-    def test(self, settings: TransformerSettings) -> tuple[dict[str, float], list[list[int]]]:
-        """The figures of the test sets, decoded as the settings say, and what came out for the first."""
+    def best_length_penalty(self, beam: int) -> float:
+        """That of ``LENGTH_PENALTIES`` by which a beam search does best on the validation set."""
+        self.model.noise.generator = None
+        found = search(self.model, self.task.val.src, SPECIAL, beam=beam, length_penalty=0.0)
+
+        def quality(length_penalty: float) -> float:
+            outputs = [rescored(hypotheses, length_penalty)[0].words for hypotheses in found]
+            return self.task.score(outputs, self.task.val)
+
+        return max(LENGTH_PENALTIES, key=quality)
+
+    def test(self, beam: int, length_penalty: float) -> tuple[dict[str, float], list[list[int]]]:
+        """The figures of the test sets, and what came out for the first."""
         loss = self.loss(self.task.tests["test"])
-        outputs = {
-            name: [found.words for found in self.decode(pairs, settings.beam, settings.length_penalty)]
-            for name, pairs in self.task.tests.items()
-        }
+        outputs = {name: self.decode(pairs, beam, length_penalty) for name, pairs in self.task.tests.items()}
         scores = {
             f"{name}_{self.task.quality}": self.task.score(outputs[name], pairs)
             for name, pairs in self.task.tests.items()

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from mlpx.data import sequences
+from mlpx.data import multi30k, sequences
 from mlpx.data.corpora import MAX_CHARACTERS, read_pairs
 from mlpx.data.sequences import LENGTHS, LONGER_LENGTHS, Numbers
 from mlpx.data.subwords import BOS, EOS, PAD, Subwords, train
@@ -53,6 +53,7 @@ class Task:
 
     vocabulary: Vocabulary
     quality: str  # exactness, a share, or bleu, of 100
+    tokenised: bool  # whether BLEU is that of the text's own words, lower-cased
     train: Pairs
     val: Pairs
     tests: Mapping[str, Pairs]
@@ -62,18 +63,26 @@ class Task:
         """How good ``outputs`` are as translations of ``pairs.src``."""
         if self.quality == "exactness":
             return sum(output == tgt for output, tgt in zip(outputs, pairs.tgt, strict=True)) / len(outputs)
-        return bleu([self.vocabulary.decode(output) for output in outputs], pairs.references)[0]
+        return self.bleu(outputs, pairs)[0]
+
+    def bleu(self, outputs: Sequence[Sequence[int]], pairs: Pairs) -> tuple[float, str]:
+        """BLEU of ``outputs`` as translations of ``pairs.src``, of 100, and its signature."""
+        decoded = [self.vocabulary.decode(output) for output in outputs]
+        return bleu(decoded, pairs.references, tokenised=self.tokenised)
 
     def digest(self) -> bytes:
         """What tells these training pairs from others: 32 bytes."""
         return hashlib.sha256(repr((self.train.src, self.train.tgt)).encode()).digest()
 
 
-def bleu(outputs: Sequence[str], references: Sequence[str]) -> tuple[float, str]:
-    """BLEU (Papineni et al., 2002) as sacreBLEU computes it (Post, 2018), of 100, and its signature."""
+def bleu(outputs: Sequence[str], references: Sequence[str], *, tokenised: bool) -> tuple[float, str]:
+    """BLEU (Papineni et al., 2002) as sacreBLEU computes it (Post, 2018), of 100, and its signature.
+
+    By default cased, of words as sacreBLEU's 13a cuts them; of ``tokenised`` text lower-cased, of words as they are.
+    """
     from sacrebleu.metrics.bleu import BLEU  # half a second to import, and of no use to numbers
 
-    metric = BLEU()
+    metric = BLEU(lowercase=True, tokenize="none", force=True) if tokenised else BLEU()
     score = metric.corpus_score(list(outputs), [list(references)]).score
     return float(score), str(metric.get_signature())
 
@@ -91,11 +100,11 @@ def build(settings: TransformerSettings) -> Task:
     model = train([*train_text[0], *train_text[1]], settings.vocab_size)
     vocabulary = Subwords(model)
     train_pairs, val, test = (_cut(vocabulary, *text) for text in (train_text, val_text, test_text))
-    return Task(vocabulary, "bleu", train_pairs, val, {"test": test}, {SUBWORDS: model})
+    return Task(vocabulary, "bleu", _is_tokenised(settings), train_pairs, val, {"test": test}, {SUBWORDS: model})
 
 
 def reopen(settings: TransformerSettings, run: Path) -> Task:
-    """The task of a run that has finished: its vocabulary and tests; for text no pairs to train on.
+    """The task of a run that has finished: its vocabulary and tests; where text is translated no pairs to train on.
 
     Raises:
         InputError: the run's vocabulary or the test files cannot be read.
@@ -104,7 +113,8 @@ def reopen(settings: TransformerSettings, run: Path) -> Task:
         return _reverse(settings)
     vocabulary = vocabulary_of(settings, run)
     none = Pairs([], [], [], [])
-    return Task(vocabulary, "bleu", none, none, {"test": _cut(vocabulary, *_read(settings, "test"))})
+    tests = {"test": _cut(vocabulary, *_read(settings, "test"))}
+    return Task(vocabulary, "bleu", _is_tokenised(settings), none, none, tests)
 
 
 def vocabulary_of(settings: TransformerSettings, run: Path) -> Vocabulary:
@@ -128,17 +138,25 @@ def _reverse(settings: TransformerSettings) -> Task:
 
     tests = {"test": pairs("test", NUM_TEST, LENGTHS), "longer": pairs("longer", NUM_TEST, LONGER_LENGTHS)}
     train_pairs, val = pairs("train", settings.num_train, LENGTHS), pairs("val", NUM_VAL, LENGTHS)
-    return Task(vocabulary, "exactness", train_pairs, val, tests)
+    return Task(vocabulary, "exactness", False, train_pairs, val, tests)
 
 
 def _read(settings: TransformerSettings, part: str) -> tuple[list[str], list[str]]:
     """The sentences of a part of the corpus."""
     src, tgt = (getattr(settings, f"{part}_{side}") for side in ("src", "tgt"))
+    if not src:
+        names = multi30k.names(settings.text, part, (settings.source, settings.target))
+        folder = multi30k.fetch(settings.data_dir, names)
+        src, tgt = (str(folder / name) for name in names)
     sources, references, dropped = read_pairs(src, tgt)
     if dropped:
         rule = f"blank, or longer than {MAX_CHARACTERS} characters"
         warnings.warn(f"{src}: {dropped} of {dropped + len(sources)} pairs are left out ({rule})", stacklevel=2)
     return sources, references
+
+
+def _is_tokenised(settings: TransformerSettings) -> bool:
+    return settings.task == "multi30k" and settings.text == "tok"
 
 
 def _cut(vocabulary: Vocabulary, sources: list[str], references: list[str]) -> Pairs:

@@ -17,7 +17,7 @@ from mlpx.errors import InputError
 from mlpx.experiments import tasks
 from mlpx.experiments.judge import Judge, hidden_of, perplexity
 from mlpx.experiments.tasks import Pairs
-from mlpx.experiments.translator import draw_attention, new_model, trained_model
+from mlpx.experiments.translator import draw_attention, length_penalty_of, new_model, trained_model
 from mlpx.models.smoothing import smoothed_loss
 from mlpx.runs.events import Outcome
 from mlpx.runs.metrics import Rows
@@ -29,7 +29,6 @@ from mlpx.training.loop import is_on_grid
 from mlpx.training.schedules import rate
 from mlpx.training.states import restore
 
-QUALITY = {"reverse": "exactness", "text": "bleu"}
 BETAS, EPS = (0.9, 0.98), 1e-9  # of Adam: section 5.3
 SHOWN = 20  # translations in translations.txt
 EASY_TO_SEE = range(8, 15)  # words of the sentence whose attention is drawn
@@ -37,14 +36,14 @@ EASY_TO_SEE = range(8, 15)  # words of the sentence whose attention is drawn
 
 def columns(settings: TransformerSettings) -> tuple[str, ...]:
     """The table's columns between ``epoch`` and ``seconds``."""
-    quality = f"val_{QUALITY[settings.task]}"
+    quality = "val_exactness" if settings.task == "reverse" else "val_bleu"
     return ("step", "train_loss", "val_loss", "test_loss", "val_perplexity", quality, "tokens_per_second", "lr")
 
 
 def metric_names(settings: TransformerSettings) -> tuple[str, ...]:
     """The metrics that a finished run has."""
     found = ("test_exactness", "longer_exactness") if settings.task == "reverse" else ("test_bleu",)
-    return ("epoch", *columns(settings), "seconds", "test_perplexity", *found)
+    return ("epoch", *columns(settings), "seconds", "test_perplexity", *found, "length_penalty")
 
 
 def build(settings: TransformerSettings, device: torch.device) -> "Translation":
@@ -57,7 +56,7 @@ def final(settings: TransformerSettings, device: torch.device, run: Path) -> dic
     learned = read_weights(run)
     task = tasks.reopen(settings, run)
     judge = Judge(task, trained_model(settings, len(task.vocabulary), device, run, learned))
-    return judge.test(settings)[0]
+    return judge.test(settings.beam, length_penalty_of(settings, run))[0]
 
 
 class Translation:
@@ -185,12 +184,14 @@ class Translation:
     def outcome(self, last: Mapping[str, float]) -> Outcome:
         """The weights that validate best, their figures, translations and attention."""
         chosen, validated = self._choose(last)
-        figures, outputs = self._judge.test(self.settings)
+        settings = self.settings
+        tuned = settings.tune_length_penalty
+        length_penalty = self._judge.best_length_penalty(settings.beam) if tuned else settings.length_penalty
+        figures, outputs = self._judge.test(settings.beam, length_penalty)
         pairs = self.task.tests["test"]
         facts = {"weights": chosen}
         if self.task.quality == "bleu":
-            decoded = [self.task.vocabulary.decode(output) for output in outputs]
-            facts["bleu_signature"] = tasks.bleu(decoded, pairs.references)[1]
+            facts["bleu_signature"] = self.task.bleu(outputs, pairs)[1]
         translations = zip(pairs.sources, pairs.references, outputs, strict=True)
         text = "\n".join(
             f"source:    {source}\nreference: {reference}\noutput:    {self.task.vocabulary.decode(output)}\n"
@@ -198,7 +199,7 @@ class Translation:
         )
         return Outcome(
             weights={name: p.detach().clone().cpu() for name, p in self.model.named_parameters()},
-            metrics={**validated, **figures},
+            metrics={**validated, "length_penalty": length_penalty, **figures},
             facts=facts,
             summary=self._summary(figures, chosen),
             files={"translations.txt": text.encode(), **self.task.files},

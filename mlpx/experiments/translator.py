@@ -8,12 +8,13 @@ import torch
 from torch import Tensor
 
 from mlpx.data.subwords import BOS, EOS, PAD
+from mlpx.errors import InputError
 from mlpx.experiments import tasks
 from mlpx.experiments.tasks import MAX_WORDS, SPECIAL, Vocabulary
 from mlpx.models.decoding import translate
 from mlpx.models.maps import attention_maps
 from mlpx.models.transformer import Transformer
-from mlpx.runs import weights
+from mlpx.runs import reading, weights
 from mlpx.settings.transformer import TransformerSettings
 from mlpx.training.batches import generator
 from mlpx.training.states import restore
@@ -47,6 +48,16 @@ def trained_model(
     with torch.no_grad():
         restore(dict(model.named_parameters()), learned, run / weights.NAME, "Train the run anew.")
     return model
+
+
+def length_penalty_of(settings: TransformerSettings, run: Path) -> float:
+    """By which a finished run decoded its test set; raises InputError where it was tuned and is lost."""
+    if not settings.tune_length_penalty:
+        return settings.length_penalty
+    found = reading.metrics_of(reading.document_of(run)).get("length_penalty")
+    if not isinstance(found, float):
+        raise InputError(run / "run.json", "lacks the length penalty", "Train the run anew.")
+    return found
 
 
 class Translated(NamedTuple):

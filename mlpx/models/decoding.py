@@ -25,6 +25,12 @@ class Hypothesis(NamedTuple):
     score: float
 
 
+def rescored(hypotheses: Sequence[Hypothesis], length_penalty: float) -> list[Hypothesis]:
+    """What was found by length penalty 0 as by ``length_penalty``: the same hypotheses, scored and ordered by it."""
+    found = [Hypothesis(words, score / (len(words) + 1) ** length_penalty) for words, score in hypotheses]
+    return sorted(found, key=lambda hypothesis: -hypothesis.score)
+
+
 class Special(NamedTuple):
     """The words that fill up, begin and end a sentence."""
 
@@ -36,10 +42,17 @@ class Special(NamedTuple):
 def translate(
     model: Transformer, src: Sequence[Sequence[int]], special: Special, *, beam: int, length_penalty: float
 ) -> list[Hypothesis]:
-    """The best hypothesis for each sentence of ``src``, in their order, a few sentences of like length at a time."""
+    """The best hypothesis for each sentence of ``src``, in their order."""
+    return [found[0] for found in search(model, src, special, beam=beam, length_penalty=length_penalty)]
+
+
+def search(
+    model: Transformer, src: Sequence[Sequence[int]], special: Special, *, beam: int, length_penalty: float
+) -> list[list[Hypothesis]]:
+    """Up to ``beam`` hypotheses for each sentence, the best first; sentences of like length are searched together."""
     device = model.embedding.weight.device
     order = sorted(range(len(src)), key=lambda i: -len(src[i]))
-    found: dict[int, Hypothesis] = {}
+    found: dict[int, list[Hypothesis]] = {}
     while order:
         count = max(1, DECODED_AT_ONCE // (beam * (len(src[order[0]]) + 1)))
         rows, order = order[:count], order[count:]
@@ -53,7 +66,7 @@ def translate(
             length_penalty=length_penalty,
             limits=torch.tensor([len(src[i]) + MORE_WORDS for i in rows], device=device),
         )
-        found |= zip(rows, (hypotheses[0] for hypotheses in best), strict=True)
+        found |= zip(rows, best, strict=True)
     return [found[i] for i in range(len(src))]
 
 
@@ -80,7 +93,7 @@ def beam_search(
         parents, continuations = places // vocab_size, places % vocab_size
         ends = (continuations == special.eos) & (best > -math.inf)
         b, i = ends[:, :beam].nonzero(as_tuple=True)
-        ended = (sentences[b], words[b, parents[b, i], 1:], best[b, i] / step**length_penalty)
+        ended = (sentences[b], words[b, parents[b, i], 1:], best[b, i])
         for sentence, *hypothesis in zip(*(part.tolist() for part in ended), strict=True):
             if len(finished[sentence]) < beam:
                 finished[sentence].append(Hypothesis(*hypothesis))
@@ -97,7 +110,7 @@ def beam_search(
         words = torch.cat((before, continuations[:, :, None]), dim=2)
         cache.keep(kept, parents)
         sentences = sentences[kept]
-    return [sorted(hypotheses, key=lambda h: -h.score) for hypotheses in finished]
+    return [rescored(hypotheses, length_penalty) for hypotheses in finished]
 
 
 def likeliest(

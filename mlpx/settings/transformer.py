@@ -16,18 +16,30 @@ def _absolute(path: str) -> str:
 
 
 Sentences = Annotated[str, AfterValidator(_absolute), Field(validate_default=True)]
+Language = Literal["en", "de", "fr"]
 
 
 class TransformerSettings(Settings):
     """An encoder-decoder Transformer on pairs of sequences."""
 
     experiment: ClassVar[str] = "transformer"
-    places: ClassVar[frozenset[str]] = frozenset(FILES)
+    places: ClassVar[frozenset[str]] = frozenset({*FILES, "data_dir"})
 
     task: Annotated[
-        Literal["reverse", "text"],
-        Field(description="Numbers backwards, made here, or translation of files of sentences"),
+        Literal["reverse", "text", "multi30k"],
+        Field(description="Numbers backwards, made here; translation of files of sentences; or of Multi30k's"),
     ] = "reverse"
+    source: Annotated[Language, Field(description="Language to translate from (task multi30k)")] = "en"
+    target: Annotated[Language, Field(description="Language to translate into (task multi30k)")] = "de"
+    text: Annotated[
+        Literal["tok", "raw"],
+        Field(
+            description="Lower-cased and tokenised by its authors, as in the literature, or as written (task multi30k)"
+        ),
+    ] = "tok"
+    data_dir: Annotated[
+        Sentences, Field(description="Folder of data sets; else $MLPX_DATA_DIR, else in the user's cache folder")
+    ] = ""
     train_src: Annotated[
         Sentences, Field(description="File of sentences to train on, one a line, plain or .gz (task text)")
     ] = ""
@@ -75,6 +87,9 @@ class TransformerSettings(Settings):
     length_penalty: Annotated[
         float, Field(ge=0, le=10, description="Hypotheses compare by log-probability / length to this power")
     ] = 1.0
+    tune_length_penalty: Annotated[
+        bool, Field(description="Take the length penalty that does best on the validation set instead")
+    ] = False
     seed: Seed = 0
     epochs: Epochs = 8
     lr: Annotated[float, Field(gt=0, description="Learning rate of Adam after warm-up")] = 0.002
@@ -84,8 +99,8 @@ class TransformerSettings(Settings):
 
     @property
     def label(self) -> str:
-        """The task."""
-        return self.task
+        """The task, and the languages of Multi30k."""
+        return f"multi30k-{self.source}-{self.target}" if self.task == "multi30k" else self.task
 
     @property
     def extendable(self) -> bool:
@@ -95,10 +110,32 @@ class TransformerSettings(Settings):
     @field_validator(*FILES)
     @classmethod
     def _belongs_to_task(cls, value: str, info: ValidationInfo) -> str:
-        if info.data.get("task") == "text" and not value:
+        task, is_test = info.data.get("task"), str(info.field_name).startswith("test")
+        if task == "text" and not value:
             raise ValueError("Give a file of sentences, one a line: task text needs it.")
-        if info.data.get("task") == "reverse" and value:
-            raise ValueError("Leave it out, or add --task text: task reverse makes its data.")
+        if value and (task == "reverse" or (task == "multi30k" and not is_test)):
+            raise ValueError(f"Leave it out, or add --task text: task {task} has its own data.")
+        return value
+
+    @field_validator("test_tgt")
+    @classmethod
+    def _is_of_a_pair(cls, value: str, info: ValidationInfo) -> str:
+        if bool(value) != bool(info.data.get("test_src", value)):
+            raise ValueError("Give both, --test-src and --test-tgt, or none.")
+        return value
+
+    @field_validator("source", "target", "text", "data_dir")
+    @classmethod
+    def _belongs_to_multi30k(cls, value: str, info: ValidationInfo) -> str:
+        if value != cls.model_fields[str(info.field_name)].default and info.data.get("task") in ("reverse", "text"):
+            raise ValueError("Leave it out, or add --task multi30k: no other task has it.")
+        return value
+
+    @field_validator("target")
+    @classmethod
+    def _is_another_language(cls, value: str, info: ValidationInfo) -> str:
+        if value == info.data.get("source") and info.data.get("task") == "multi30k":
+            raise ValueError("Give another language than --source.")
         return value
 
     @field_validator("d_model")
