@@ -85,7 +85,7 @@ def as_mlpx_error(error: BaseException) -> MlpxError | None:
     names = {kind.__name__ for kind in type(error).__mro__}
     if isinstance(error, MemoryError) or "OutOfMemoryError" in names:
         return MachineError("out of memory", reason, "Free memory or make the run smaller.")
-    if isinstance(error, RuntimeError) and "t allocate memory" in text:
+    if isinstance(error, RuntimeError) and ("t allocate memory" in text or "bad_alloc" in text):
         return MachineError("out of memory", reason, "Free memory or make the run smaller.")
     if "AcceleratorError" in names or (isinstance(error, RuntimeError) and "CUDA error" in text):
         return MachineError("the GPU failed", reason, "Check it, or continue with --device cpu.")

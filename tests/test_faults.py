@@ -111,10 +111,21 @@ def test_no_such_device(program: Program, tmp_path: Path, device: str) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("threads", ["1", "2"])  # each thread has buffers of its own
 @pytest.mark.parametrize("kibibytes", [250_000, 450_000, 550_000, 700_000, 1_100_000])
-def test_too_little_memory(program: Program, tmp_path: Path, kibibytes: int) -> None:
+def test_too_little_memory(program: Program, tmp_path: Path, kibibytes: int, threads: str) -> None:
     prefix = ("bash", "-c", f'ulimit -v {kibibytes}; exec "$@"', "-")
-    result = program("poly", "--num-train", "1000000", "--num-test", "1000000", "--degree", "19", prefix=prefix)
+    result = program(
+        "poly",
+        "--num-train",
+        "1000000",
+        "--num-test",
+        "1000000",
+        "--degree",
+        "19",
+        prefix=prefix,
+        env=environment(OMP_NUM_THREADS=threads),
+    )
     assert_fails(result, 6, "memory")
     assert list(tmp_path.iterdir()) == []
 
