@@ -35,7 +35,7 @@ def files() -> dict[str, bytes]:
     """A small corpus under the names that the published one has."""
     found = {}
     for part in multi30k.PARTS:
-        for language in multi30k.LANGUAGES:
+        for language in ("en", "de", "fr"):
             lines = sentences(part, language)
             (raw,) = multi30k.names("raw", part, [language])
             (tok,) = multi30k.names("tok", part, [language])

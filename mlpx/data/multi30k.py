@@ -14,7 +14,6 @@ from mlpx.data.folders import data_folder
 FOLDER = "multi30k"
 COMMIT = "a3d2e0d26b56f3846f66a952536ffed4e401d05a"
 URL = f"https://raw.githubusercontent.com/multi30k/dataset/{COMMIT}/data/task1"
-LANGUAGES = ("en", "de", "fr")
 PARTS = {"train": "train", "val": "val", "test": "test_2016_flickr"}
 NAMES = {"raw": "{part}.{language}.gz", "tok": "tok/{part}.lc.norm.tok.{language}"}
 CHECKSUMS = {  # SHA-256

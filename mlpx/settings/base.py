@@ -1,16 +1,28 @@
 """The settings that every experiment has, and how a field describes itself to a person."""
 
+import os
 from abc import abstractmethod
 from typing import Annotated, Any, ClassVar, Literal, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic.fields import FieldInfo
+
+
+def absolute(path: str) -> str:
+    """``path`` from the root on, so that it means the same wherever a run is resumed; an empty one stays empty."""
+    return os.path.abspath(path) if path else path
+
 
 Seed = Annotated[int, Field(ge=0, le=2**63 - 1, description="Seed of data, initial weights and batch order")]
 Epochs = Annotated[int, Field(ge=1, le=10**9, description="Passes over the training set")]
 LearningRate = Annotated[float, Field(gt=0, description="Learning rate of SGD")]
 BatchSize = Annotated[int, Field(ge=1, le=10**9, description="Examples a step; more than there are means all")]
 WeightDecay = Annotated[float, Field(ge=0, description="L2 penalty: this times each weight joins its gradient")]
+DataDir = Annotated[
+    str,
+    AfterValidator(absolute),
+    Field(description="Folder of data sets; else $MLPX_DATA_DIR, else in the user's cache folder"),
+]
 EvalEvery = Annotated[int, Field(ge=1, le=10**9, description="Epochs between rows of the table")]
 
 

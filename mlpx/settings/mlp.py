@@ -1,15 +1,13 @@
 """Settings of ``mlpx mlp``; the defaults are the textbook's."""
 
-import os
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import Field
 
-from mlpx.settings.base import BatchSize, Epochs, EvalEvery, LearningRate, Seed, Settings, WeightDecay
+from mlpx.settings.base import BatchSize, DataDir, Epochs, EvalEvery, LearningRate, Seed, Settings, WeightDecay
 
 Dataset = Literal["fashion-mnist", "mnist", "glyphs"]
 Width = Annotated[int, Field(ge=1, le=16384)]
-Folder = Annotated[str, AfterValidator(lambda path: os.path.abspath(path) if path else path)]
 
 
 class MlpSettings(Settings):
@@ -19,9 +17,7 @@ class MlpSettings(Settings):
     places: ClassVar[frozenset[str]] = frozenset({"data_dir"})
 
     dataset: Annotated[Dataset, Field(description="Images to classify; glyphs need no download")] = "fashion-mnist"
-    data_dir: Annotated[
-        Folder, Field(description="Folder of data sets; else $MLPX_DATA_DIR, else in the user's cache folder")
-    ] = ""
+    data_dir: DataDir = ""
     hidden: Annotated[list[Width], Field(max_length=100, description="Units of a hidden layer")] = [256]  # noqa: RUF012  (pydantic copies it)
     dropout: Annotated[float, Field(ge=0, le=0.99, description="Share of hidden units left out of a step")] = 0.0
     momentum: Annotated[float, Field(ge=0, le=0.9999, description="Share of the step before that joins a step")] = 0.0

@@ -1,21 +1,14 @@
 """Settings of ``mlpx transformer``; the defaults are what learns to reverse sequences in minutes."""
 
-import os
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
-from mlpx.settings.base import BatchSize, Epochs, EvalEvery, Seed, Settings, WeightDecay
+from mlpx.settings.base import BatchSize, DataDir, Epochs, EvalEvery, Seed, Settings, WeightDecay, absolute
 
 FILES = ("train_src", "train_tgt", "val_src", "val_tgt", "test_src", "test_tgt")
 Width = Annotated[int, Field(ge=1, le=65536)]
-
-
-def _absolute(path: str) -> str:
-    return os.path.abspath(path) if path else path
-
-
-Sentences = Annotated[str, AfterValidator(_absolute), Field(validate_default=True)]
+Sentences = Annotated[str, AfterValidator(absolute), Field(validate_default=True)]
 Language = Literal["en", "de", "fr"]
 
 
@@ -37,9 +30,7 @@ class TransformerSettings(Settings):
             description="Lower-cased and tokenised by its authors, as in the literature, or as written (task multi30k)"
         ),
     ] = "tok"
-    data_dir: Annotated[
-        Sentences, Field(description="Folder of data sets; else $MLPX_DATA_DIR, else in the user's cache folder")
-    ] = ""
+    data_dir: DataDir = ""
     train_src: Annotated[
         Sentences, Field(description="File of sentences to train on, one a line, plain or .gz (task text)")
     ] = ""
