@@ -1,16 +1,16 @@
 """Multi30k: which files, from where, by which checksums; and the whole program on a small corpus in their place."""
 
+import contextlib
 import gzip
 import hashlib
-import http.server
 import json
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from conftest import Program, assert_fails, real_data
 from sacrebleu.metrics.bleu import BLEU
+from servers import Served
 
 from mlpx.data import downloads, multi30k
 from mlpx.errors import InputError
@@ -57,28 +57,12 @@ def corpus(tmp_path: Path) -> Path:
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     """What is asked of a web server that stands in for the published one and has the small corpus."""
-    published = {f"/{name if '/' in name else f'raw/{name}'}": content for name, content in files().items()}
-    paths = []
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            paths.append(self.path)
-            content = published[self.path]
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            self.wfile.write(content)
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        monkeypatch.setattr(multi30k, "URL", f"http://127.0.0.1:{server.server_port}")
-        checksums = {name: hashlib.sha256(content).hexdigest() for name, content in files().items()}
+    published = {name if "/" in name else f"raw/{name}": content for name, content in files().items()}
+    checksums = {name: hashlib.sha256(content).hexdigest() for name, content in files().items()}
+    with contextlib.closing(Served(published)) as server:
+        monkeypatch.setattr(multi30k, "URL", f"{server.address}/good")
         monkeypatch.setattr(multi30k, "CHECKSUMS", checksums)
-        yield paths
-        server.shutdown()
+        yield server.asked
 
 
 def test_files_have_their_published_names_and_come_from_one_commit() -> None:
@@ -111,7 +95,7 @@ def test_what_is_missing_is_downloaded_and_what_is_there_is_used(tmp_path: Path,
 
 def test_only_the_files_wanted_are_downloaded(tmp_path: Path, asked: list[str]) -> None:
     multi30k.fetch(str(tmp_path), multi30k.names("raw", "train", ["en", "fr"]))
-    assert asked == ["/raw/train.en.gz", "/raw/train.fr.gz"]
+    assert asked == ["good/raw/train.en.gz", "good/raw/train.fr.gz"]
 
 
 def test_a_wrong_file_is_refused_and_leaves_nothing(
@@ -120,7 +104,7 @@ def test_a_wrong_file_is_refused_and_leaves_nothing(
     monkeypatch.setitem(multi30k.CHECKSUMS, "train.en.gz", "0" * 64)
     with pytest.raises(InputError, match=r"train\.en\.gz missing.* have sha256 .*MLPX_DATA_DIR"):
         multi30k.fetch(str(tmp_path), ["train.en.gz"])
-    assert asked == ["/raw/train.en.gz"]
+    assert asked == ["good/raw/train.en.gz"]
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 

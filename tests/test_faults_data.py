@@ -3,19 +3,18 @@
 import contextlib
 import gzip
 import hashlib
-import http.server
 import os
 import socket
 import struct
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from conftest import Result, assert_fails, environment
+from servers import Served
 
 from mlpx.cli import app
 from mlpx.data import downloads, idx, images
@@ -73,105 +72,9 @@ def flipped(content: bytes) -> bytes:
     return content[:-6] + bytes([content[-6] ^ 4]) + content[-5:]  # in the checksum of what was packed
 
 
-class Served:
-    """A web server that does what the first part of a path says."""
-
-    def __init__(self) -> None:
-        self.asked: list[str] = []
-        files = good_files()
-        asked = self.asked
-
-        class Handler(http.server.BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                how, _, name = self.path[1:].rpartition("/")
-                asked.append(how)
-                getattr(self, how.replace("-", "_"))(files[name])
-
-            def answer(self, content: bytes, announced: int | None = None) -> None:
-                self.send_response(200)
-                self.send_header("Content-Length", str(len(content) if announced is None else announced))
-                self.end_headers()
-                self.wfile.write(content)
-
-            def good(self, content: bytes) -> None:
-                self.answer(content)
-
-            def slow(self, content: bytes) -> None:
-                time.sleep(0.3)
-                self.answer(content)
-
-            def wrong(self, content: bytes) -> None:
-                self.answer(gz(idx_file((9,))))
-
-            def flipped(self, content: bytes) -> None:
-                self.answer(flipped(content))
-
-            def truncated(self, content: bytes) -> None:
-                self.answer(content[:30], announced=len(content))
-
-            def truncated_unannounced(self, content: bytes) -> None:
-                self.send_response(200)
-                self.end_headers()
-                self.wfile.write(content[:30])
-
-            def stalling(self, content: bytes) -> None:
-                self.answer(content[:30], announced=len(content))
-                self.wfile.flush()
-                time.sleep(3)
-
-            def silent(self, content: bytes) -> None:
-                time.sleep(3)
-
-            def dripping(self, content: bytes) -> None:
-                self.answer(b"", announced=1000)
-                for _ in range(40):
-                    self.wfile.write(b"x")
-                    self.wfile.flush()
-                    time.sleep(0.1)
-
-            def endless(self, content: bytes) -> None:
-                self.send_response(200)
-                self.end_headers()
-                for _ in range(100):
-                    self.wfile.write(bytes(2**20))
-
-            def missing(self, content: bytes) -> None:
-                self.send_error(404)
-
-            def failing(self, content: bytes) -> None:
-                self.send_error(500)
-
-            def redirect(self, where: str) -> None:
-                self.send_response(302)
-                self.send_header("Location", where)
-                self.end_headers()
-
-            def to_file(self, content: bytes) -> None:
-                self.redirect("file:///etc/passwd")
-
-            def in_circles(self, content: bytes) -> None:
-                self.redirect(self.path)
-
-            def no_http(self, content: bytes) -> None:
-                self.wfile.write(b"\x00\x01 what is this\r\n\r\n")
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._server.daemon_threads = True
-        self._server.handle_error = lambda *_: None  # type: ignore[method-assign]  # clients that hung up
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
-        self.address = f"http://127.0.0.1:{self._server.server_port}"
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-
-
 @pytest.fixture
 def server() -> Iterator[Served]:
-    with contextlib.closing(Served()) as served:
+    with contextlib.closing(Served(good_files())) as served:
         yield served
 
 
@@ -343,7 +246,7 @@ def test_fetch_downloads_what_is_missing_and_uses_what_is_there(
     assert result == (0, f"{folder}\n", "")
     assert {path.name for path in folder.iterdir()} == set(good_files())
     assert mlpx(capfd, "data", "fetch", "fashion-mnist", "--data-dir", "data") == (0, f"{folder}\n", "")
-    assert server.asked == ["good"]
+    assert server.asked == [f"good/{LABELS}"]
     (folder / LABELS).write_bytes(b"broken")
     assert mlpx(capfd, "data", "fetch", "fashion-mnist", "--data-dir", "data").code == 5
 
@@ -359,7 +262,7 @@ def test_four_downloads_at_once_leave_one_good_file(tmp_path: Path, server: Serv
     assert [process.wait(30) for process in started] == [0, 0, 0, 0]
     assert [path.name for path in (tmp_path / "there").iterdir()] == [IMAGES]
     assert (tmp_path / "there" / IMAGES).read_bytes() == content
-    assert server.asked == ["slow"]
+    assert server.asked == [f"slow/{IMAGES}"]
 
 
 @pytest.mark.parametrize("name", images.PUBLISHED)
