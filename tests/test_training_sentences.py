@@ -1,13 +1,12 @@
-"""Batches of sentences by a budget of tokens, and weights end to end."""
+"""Batches of sentences by a budget of tokens."""
 
 import itertools
 from collections.abc import Sequence
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from mlpx.training.flat import Flat
 from mlpx.training.sentences import STRATA, Sentences, token_batches
 
 CPU = torch.device("cpu")
@@ -169,61 +168,3 @@ def test_a_pair_longer_than_the_budget_is_a_step_of_its_own() -> None:
         steps = token_batches(src, tgt, 20, 10, seed=0, epoch=epoch)
         assert [2] in [torch.cat(step).tolist() for step in steps]
         assert sorted(len(torch.cat(step)) for step in steps) == [1, 1, 4]
-
-
-def network(seed: int) -> nn.Sequential:
-    """With one weight used twice."""
-    torch.manual_seed(seed)
-    model = nn.Sequential(nn.Linear(3, 3), nn.Tanh(), nn.LayerNorm(3), nn.Linear(3, 3, bias=False))
-    model[3].weight = model[0].weight
-    return model.double()
-
-
-def loss_of(model: nn.Module, seed: int) -> Tensor:
-    x = torch.randn(4, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
-    found: Tensor = model(x).square().sum()
-    return found
-
-
-def test_parameters_and_gradients_are_views_of_the_flat_ones() -> None:
-    model, before = network(1), network(1)
-    flat = Flat(model)
-    assert flat.weights.shape == (9 + 3 + 3 + 3,)
-    assert torch.equal(flat.weights, torch.cat([parameter.flatten() for parameter in before.parameters()]))
-    loss_of(model, 0).backward()
-    loss_of(before, 0).backward()
-    expected = [parameter.grad for parameter in before.parameters() if parameter.grad is not None]
-    assert torch.equal(flat.gradient, torch.cat([gradient.flatten() for gradient in expected]))
-    assert flat.weights.grad is flat.gradient
-    flat.gradient.zero_()
-    assert not any(parameter.grad.any() for parameter in model.parameters() if parameter.grad is not None)
-    loss_of(model, 0).backward()  # into the same memory
-    assert torch.equal(flat.gradient, torch.cat([gradient.flatten() for gradient in expected]))
-    flat.weights.detach().fill_(7)
-    assert all(bool((parameter == 7).all()) for parameter in model.parameters())
-    other = Flat(network(2)).weights.detach()
-    flat.copy_(other)
-    assert torch.equal(loss_of(model, 0), loss_of(network(2), 0))
-    next(model.parameters()).data.zero_()
-    assert not flat.weights[:9].any()
-    assert other[:9].all()
-
-
-@pytest.mark.parametrize("weight_decay", [0.0, 0.1])
-def test_steps_on_the_flat_weights_equal_adams_on_the_separate_ones(weight_decay: float) -> None:
-    model, separate = network(1), network(1)
-    flat = Flat(model)
-    betas, eps = (0.9, 0.98), 1e-9
-    ours = torch.optim.Adam([flat.weights], lr=0.1, betas=betas, eps=eps, weight_decay=weight_decay, fused=True)
-    theirs = torch.optim.Adam(separate.parameters(), lr=0.1, betas=betas, eps=eps, weight_decay=weight_decay)
-    for step in range(3):
-        flat.gradient.zero_()
-        loss_of(model, step).backward()
-        norm = torch.nn.utils.clip_grad_norm_([flat.weights], 0.5)
-        theirs.zero_grad()
-        loss_of(separate, step).backward()
-        torch.testing.assert_close(norm, torch.nn.utils.clip_grad_norm_(separate.parameters(), 0.5))
-        ours.step()
-        theirs.step()
-        for one, other in zip(model.parameters(), separate.parameters(), strict=True):
-            torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)

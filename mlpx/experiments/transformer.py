@@ -26,10 +26,10 @@ from mlpx.settings.transformer import TransformerSettings
 from mlpx.training.batches import generator
 from mlpx.training.flat import Flat
 from mlpx.training.loop import is_on_grid
+from mlpx.training.optimizers import Optimizer
 from mlpx.training.schedules import rate
 from mlpx.training.states import restore
 
-BETAS, EPS = (0.9, 0.98), 1e-9  # of Adam: section 5.3
 SHOWN = 20  # translations in translations.txt
 EASY_TO_SEE = range(8, 15)  # words of the sentence whose attention is drawn
 
@@ -68,20 +68,14 @@ class Translation:
         self._device = device
         self.task = tasks.build(settings)
         self.model = new_model(settings, len(self.task.vocabulary), device)
-        self._flat = Flat(self.model)
+        matrices = self.model.matrices() if settings.optimizer == "muon" else []
+        known = {id(matrix) for matrix in matrices}
+        self._flat = Flat([*(p for p in self.model.parameters() if id(p) not in known), *matrices])
+        self._optimizer = Optimizer(self._flat, matrices, settings.weight_decay)
         self._judge = Judge(self.task, self.model)
         self.examples = self._judge.examples(self.task.train)
         self._steps_an_epoch = len(self.batches(epoch=1))
         self._quality = f"val_{self.task.quality}"
-        self._optimizer = torch.optim.Adam(
-            [self._flat.weights], lr=settings.lr, betas=BETAS, eps=EPS, weight_decay=settings.weight_decay, fused=True
-        )
-        self._moments = {
-            "step": torch.zeros((), device=device),
-            "exp_avg": torch.zeros_like(self._flat.gradient),
-            "exp_avg_sq": torch.zeros_like(self._flat.gradient),
-        }
-        self._optimizer.state[self._flat.weights] = self._moments
         self._loss_sum = torch.zeros((), dtype=torch.float64, device=device)  # of the epoch so far
         self._best = torch.zeros_like(self._flat.gradient)  # weights
         self._best_of = torch.zeros(3, dtype=torch.float64)  # epoch, quality, loss; epoch 0 while there are none
@@ -126,8 +120,7 @@ class Translation:
         (smoothed / len(targets)).backward()
         if settings.clip_norm:
             torch.nn.utils.clip_grad_norm_([self._flat.weights], settings.clip_norm)
-        self._optimizer.param_groups[0]["lr"] = self._rate(step)
-        self._optimizer.step()
+        self._optimizer.step(self._rate(step))
 
     def _rate(self, step: int) -> float:
         settings = self.settings
@@ -153,10 +146,10 @@ class Translation:
         return math.isfinite(loss) and (not epoch or (quality, -loss) > (best_quality, -best_loss))
 
     def state(self) -> dict[str, Tensor]:
-        """Weights, Adam's moments, the running sums, the best weights so far, and what tells the data from other."""
+        """Weights, the optimizer's memory, running sums, the best weights so far, what tells the data from other."""
         return {
             "weights": self._flat.weights.detach(),
-            **self._moments,
+            **self._optimizer.state,
             "loss_sum": self._loss_sum,
             "best": self._best,
             "best_of": self._best_of,

@@ -183,6 +183,12 @@ class Transformer(nn.Module):
         weight = self.embedding.weight
         return torch.matmul(hidden.to(self.products), weight.t().to(self.products)).to(weight.dtype)
 
+    def matrices(self) -> list[nn.Parameter]:
+        """Those of all blocks."""
+        return [
+            parameter for part in (self.encoder, self.decoder) for parameter in part.parameters() if parameter.ndim == 2
+        ]
+
     def padding_bias(self, src: Tensor) -> Tensor:
         """-inf where src (B, S) is padding, else 0: (B, 1, 1, S)."""
         bias = torch.zeros(src.shape, dtype=self.embedding.weight.dtype, device=src.device)

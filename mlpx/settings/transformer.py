@@ -4,7 +4,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
-from mlpx.settings.base import BatchSize, DataDir, Epochs, EvalEvery, Seed, Settings, WeightDecay, absolute
+from mlpx.settings.base import BatchSize, DataDir, Epochs, EvalEvery, Seed, Settings, absolute
 
 FILES = ("train_src", "train_tgt", "val_src", "val_tgt", "test_src", "test_tgt")
 Width = Annotated[int, Field(ge=1, le=65536)]
@@ -83,9 +83,19 @@ class TransformerSettings(Settings):
     ] = False
     seed: Seed = 0
     epochs: Epochs = 8
-    lr: Annotated[float, Field(gt=0, description="Learning rate of Adam after warm-up")] = 0.002
+    optimizer: Annotated[
+        Literal["adam", "muon"],
+        Field(description="Adam for all weights, or Muon for the blocks' matrices and Adam for the rest"),
+    ] = "adam"
+    lr: Annotated[float, Field(gt=0, description="Learning rate after warm-up")] = 0.002
     batch_size: BatchSize = 64
-    weight_decay: WeightDecay = 0.0
+    weight_decay: Annotated[
+        float,
+        Field(
+            ge=0,
+            description="L2 penalty: this times each weight joins its gradient; Muon's weights shrink by this times lr",
+        ),
+    ] = 0.0
     eval_every: EvalEvery = 1
 
     @property

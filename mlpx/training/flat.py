@@ -1,17 +1,18 @@
-"""A model's weights end to end in one tensor, so that optimizer, clipping and averaging are one kernel each."""
+"""Weights end to end in one tensor, so that optimizer, clipping and averaging are one kernel each."""
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
 
 class Flat:
-    """``weights`` (P,), a parameter for an optimizer, of which the model's own parameters are views from now on.
+    """``weights`` (P,), a parameter for an optimizer, of which ``parameters``, in this order, are views from now on.
 
     Their gradients are views of ``weights.grad`` likewise: set that to zero, never to ``None``.
     """
 
-    def __init__(self, model: nn.Module) -> None:
-        parameters = list(model.parameters())
+    def __init__(self, parameters: Sequence[nn.Parameter]) -> None:
         self.weights = nn.Parameter(torch.cat([parameter.detach().flatten() for parameter in parameters]))
         self.gradient = torch.zeros_like(self.weights)
         self.weights.grad = self.gradient
