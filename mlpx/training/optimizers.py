@@ -24,9 +24,8 @@ class Optimizer:
         rest = len(flat.gradient) - sum(sizes)
         others = nn.Parameter(flat.weights.detach()[:rest])
         others.grad = flat.gradient[:rest]
-        momentum = torch.zeros_like(flat.gradient[rest:])
         self.state: dict[str, Tensor] = {  # all that it remembers, to be saved and, in place, restored
-            "step": torch.zeros((), device=momentum.device),
+            "step": torch.zeros((), device=flat.gradient.device),
             "exp_avg": torch.zeros_like(others.grad),
             "exp_avg_sq": torch.zeros_like(others.grad),
         }
@@ -34,11 +33,11 @@ class Optimizer:
         adam.state[others] = dict(self.state)
         self._optimizers: list[torch.optim.Optimizer] = [adam]
         if matrices:
+            self.state["momentum"] = momentum = torch.zeros_like(flat.gradient[rest:])
             muon = torch.optim.Muon(matrices, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw")
             for matrix, part in zip(matrices, momentum.split(sizes), strict=True):
                 muon.state[matrix]["momentum_buffer"] = part.view_as(matrix)
             self._optimizers.append(muon)
-            self.state["momentum"] = momentum
 
     def step(self, lr: float) -> None:
         """Move all weights, at learning rate ``lr``."""
