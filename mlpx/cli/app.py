@@ -112,7 +112,7 @@ add_training_command(
         "mlpx transformer --config configs/transformer-reverse.toml --check 'test_exactness > 0.99'",
         "mlpx transformer --task text --train-src train.en --train-tgt train.de --val-src val.en --val-tgt val.de"
         " --test-src test.en --test-tgt test.de",
-        "mlpx transformer --task multi30k --target fr --norm post --d-model 128 --dropout 0.3 --beam 5",
+        "mlpx transformer --task multi30k --target fr --d-model 128 --dropout 0.3 --beam 5",
     ),
 )
 
