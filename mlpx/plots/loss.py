@@ -26,6 +26,7 @@ def loss_curves(
         axes.plot(epochs, losses, label=label, color=colour, linewidth=2, marker=marker)
     if floor is not None and floor[1] > 0:
         axes.axhline(floor[1], label=floor[0], color=GREY, linewidth=1.2, linestyle="--")
+    _mark_whole_epochs(axes)
     axes.set_yscale("log")
     axes.yaxis.set_major_formatter(FuncFormatter(_plain_number))  # 0.01, not the slower 10^-2
     axes.yaxis.set_minor_formatter(NullFormatter())
@@ -68,8 +69,12 @@ def _side_by_side(title: str, left_name: str, right_name: str) -> tuple[Figure, 
     figure.suptitle(title, fontsize=13, y=0.96)
     for axes, name in ((left, left_name), (right, right_name)):
         axes.set_title(name, fontsize=11)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        _mark_whole_epochs(axes)
     return figure, left, right
+
+
+def _mark_whole_epochs(axes: Axes) -> None:
+    axes.xaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 5, 10], integer=True, min_n_ticks=1))
 
 
 def _draw_columns(axes: Axes, rows: Mapping[str, Sequence[float]], *columns: str) -> None:
