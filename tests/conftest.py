@@ -9,9 +9,10 @@ import sys
 import termios
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pytest
+from forks import run_forked
 
 from mlpx.data.folders import data_folder
 
@@ -81,17 +82,22 @@ def on_terminal(arguments: list[str], tmp_path: Path, columns: int, **changes: s
 
 @pytest.fixture
 def program(tmp_path: Path) -> Program:
-    """Run ``mlpx`` in ``tmp_path``, so that its runs lie in ``tmp_path/runs``."""
+    """Run ``mlpx`` in ``tmp_path``, so that its runs lie in ``tmp_path/runs``; with a ``prefix`` in a new process."""
 
-    def run(*arguments: str, env: Mapping[str, str] | None = None, prefix: tuple[str, ...] = (), **more: Any) -> Result:
-        done = subprocess.run(
-            [*prefix, *PROGRAM, *arguments],
-            cwd=more.pop("cwd", tmp_path),
-            env=environment() if env is None else env,
-            capture_output=True,
-            timeout=120,
-            **more,
-        )
-        return Result(done.returncode, done.stdout.decode(), done.stderr.decode())
+    def run(
+        *arguments: str,
+        env: Mapping[str, str] | None = None,
+        prefix: tuple[str, ...] = (),
+        cwd: Path = tmp_path,
+        given: bytes = b"",
+    ) -> Result:
+        env = env or environment()
+        if not prefix:
+            code, out, err = run_forked(arguments, cwd, dict(env), given)
+        else:
+            line = [*prefix, *PROGRAM, *arguments]
+            done = subprocess.run(line, cwd=cwd, env=env, input=given, capture_output=True, timeout=120)
+            code, out, err = done.returncode, done.stdout, done.stderr
+        return Result(code, out.decode(), err.decode())
 
     return run

@@ -233,7 +233,7 @@ def test_test_bleu_is_what_sacrebleus_own_command_gives(text: Finished, program:
     run = text.path
     folder = run.parent.parent
     sources = (folder / "test.src").read_bytes()
-    result = program("translate", str(run), input=sources)
+    result = program("translate", str(run), given=sources)
     assert (result.code, result.err) == (0, "")
     lines = result.out.split("\n")
     expected = translated(run)
@@ -333,7 +333,7 @@ def test_translate_gives_exactly_a_line_for_each_line_in_order(
         b"1 ba " * 5000: None,
         known[5]: expected[5][1],
     }
-    result = program("translate", str(run), input=b"\n".join(lines))  # the last has no end
+    result = program("translate", str(run), given=b"\n".join(lines))  # the last has no end
     assert result.code == 0
     assert result.out.count("\n") == len(lines)
     for (line, wanted), found in zip(lines.items(), result.out.split("\n"), strict=False):
@@ -344,7 +344,7 @@ def test_translate_gives_exactly_a_line_for_each_line_in_order(
 
 def test_translate_of_nothing_is_nothing(text: Finished, program: Program) -> None:
     run = str(text.path)
-    assert program("translate", run, input=b"") == Result(0, "", "")
+    assert program("translate", run, given=b"") == Result(0, "", "")
     shell = f"{shlex.join([*PROGRAM, 'translate', run])} <&-"
     closed = subprocess.run(["bash", "-c", shell], env=environment(), capture_output=True, text=True)
     assert (closed.returncode, closed.stdout, closed.stderr) == (0, "", "")
@@ -418,7 +418,7 @@ def test_translate_gives_a_line_for_each_argument_in_order_and_draws_attention(
     assert drawn.out.split("\n") == ["", *(expected[source] for source in sources), ""]
     picture = (tmp_path / "a.png").read_bytes()
     assert picture.startswith(PNG)
-    from_stdin = program("translate", str(text.path), "--attention", "b.png", input=f"\n{sources[0]}\n".encode())
+    from_stdin = program("translate", str(text.path), "--attention", "b.png", given=f"\n{sources[0]}\n".encode())
     assert from_stdin.code == 0
     assert (tmp_path / "b.png").read_bytes() == picture  # of the first line that is not blank
     blank = program("translate", str(text.path), " ", "--attention", "c.png")

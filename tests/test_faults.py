@@ -148,12 +148,12 @@ ENVIRONMENTS: dict[str, dict[str, str]] = {
 
 @pytest.mark.parametrize("case", ENVIRONMENTS)
 def test_environments(program: Program, case: str) -> None:
-    result = program("poly", "--epochs", "20", env=ENVIRONMENTS[case])
+    result = program("poly", "--epochs", "20", env=ENVIRONMENTS[case], prefix=("env",))
     assert (result.code, result.err) == (0, "")
     assert "\x1b" not in result.out
     table = [line for line in result.out.splitlines() if line.strip()[:2].strip() in ("1", "20")]
     assert [len(line.split()) for line in table[:2]] == [5, 5]
-    shown = program("poly", "--help", env=ENVIRONMENTS[case])
+    shown = program("poly", "--help", env=ENVIRONMENTS[case], prefix=("env",))
     assert (shown.code, shown.err) == (0, "")
 
 
