@@ -2,9 +2,39 @@
 
 import gzip
 import http.server
+import socket
 import threading
 import time
 from collections.abc import Mapping
+
+import pytest
+
+from mlpx.data import downloads
+
+NETWORK_FAULTS: dict[str, tuple[str, ...]] = {  # ways of Served, and words by which the program tells each
+    "wrong": ("bytes have",),
+    "flipped": ("bytes have",),
+    "truncated": ("cut off after 30 of",),
+    "truncated-unannounced": ("the 30 bytes have",),
+    "stalling": ("timed out",),
+    "silent": ("timed out",),
+    "dripping": ("not done after",),
+    "endless": ("more than 1 MiB",),
+    "missing": ("404",),
+    "failing": ("500",),
+    "to-file": ("file:",),
+    "in-circles": ("302",),
+    "no-http": (),
+    "unreachable": ("refused",),
+    "not-http": ("neither http nor https",),
+}
+
+
+def limit_downloads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that a fault takes a second."""
+    monkeypatch.setattr(downloads, "STALL_SECONDS", 0.4)
+    monkeypatch.setattr(downloads, "TOTAL_SECONDS", 1.0)
+    monkeypatch.setattr(downloads, "MAX_BYTES", 2**20)
 
 
 class Served:
@@ -95,7 +125,17 @@ class Served:
         self._server.daemon_threads = True
         self._server.handle_error = lambda *_: None  # type: ignore[method-assign]  # clients that hung up
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
-        self.address = f"http://127.0.0.1:{self._server.server_port}"
+        self._address = f"http://127.0.0.1:{self._server.server_port}"
+
+    def url(self, how: str) -> str:
+        """Where files are served in one of the ways of ``NETWORK_FAULTS``, or well; ends in no slash."""
+        if how == "not-http":
+            return "file:///tmp"
+        if how == "unreachable":
+            with socket.socket() as probe:
+                probe.bind(("127.0.0.1", 0))
+                return f"http://127.0.0.1:{probe.getsockname()[1]}"
+        return f"{self._address}/{how}"
 
     def close(self) -> None:
         self._server.shutdown()

@@ -4,15 +4,17 @@ import contextlib
 import gzip
 import hashlib
 import json
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from conftest import Program, assert_fails, real_data
+from conftest import Program, Result, assert_fails, real_data
 from sacrebleu.metrics.bleu import BLEU
-from servers import Served
+from servers import NETWORK_FAULTS, Served, limit_downloads
 
-from mlpx.data import downloads, multi30k
+from mlpx.cli import app
+from mlpx.data import multi30k
 from mlpx.errors import InputError
 
 WORDS = [consonant + vowel for consonant in "bdfgkl" for vowel in "aeiou"]
@@ -55,14 +57,20 @@ def corpus(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
-    """What is asked of a web server that stands in for the published one and has the small corpus."""
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
+    """A web server that stands in for the published one and has the small corpus."""
     published = {name if "/" in name else f"raw/{name}": content for name, content in files().items()}
     checksums = {name: hashlib.sha256(content).hexdigest() for name, content in files().items()}
-    with contextlib.closing(Served(published)) as server:
-        monkeypatch.setattr(multi30k, "URL", f"{server.address}/good")
+    with contextlib.closing(Served(published)) as served:
+        monkeypatch.setattr(multi30k, "URL", served.url("good"))
         monkeypatch.setattr(multi30k, "CHECKSUMS", checksums)
-        yield server.asked
+        yield served
+
+
+@pytest.fixture
+def asked(server: Served) -> list[str]:
+    """What that server has been asked for."""
+    return server.asked
 
 
 def test_files_have_their_published_names_and_come_from_one_commit() -> None:
@@ -108,11 +116,60 @@ def test_a_wrong_file_is_refused_and_leaves_nothing(
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
-def test_without_network_the_way_out_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(multi30k, "URL", "http://127.0.0.1:9")
-    monkeypatch.setattr(downloads, "STALL_SECONDS", 1.0)
-    with pytest.raises(InputError, match=r"tok/val\.lc\.norm\.tok\.en missing, and .* by --data-dir or MLPX_DATA_DIR"):
-        multi30k.fetch(str(tmp_path), ["tok/val.lc.norm.tok.en"])
+def mlpx(capfd: pytest.CaptureFixture[str], *arguments: str) -> Result:
+    """The whole program, in this process."""
+    capfd.readouterr()
+    return Result(app.run(arguments), *capfd.readouterr())
+
+
+@pytest.mark.parametrize("fault", NETWORK_FAULTS)
+def test_a_fault_of_the_network_is_5_and_the_next_try_starts_clean(
+    tmp_path: Path, server: Served, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], fault: str
+) -> None:
+    limit_downloads(monkeypatch)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(multi30k, "URL", server.url(fault))
+    missing = ("tok/train.lc.norm.tok.en", "tok/train.lc.norm.tok.de")
+    words = (*NETWORK_FAULTS[fault], *missing, "data/multi30k", "--data-dir", "MLPX_DATA_DIR")
+    began = time.monotonic()
+    assert_fails(mlpx(capfd, *SMALL, "--quiet"), 5, *words)
+    assert time.monotonic() - began < 5
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+    assert not Path("runs").exists()
+    monkeypatch.setattr(multi30k, "URL", server.url("good"))
+    assert mlpx(capfd, *SMALL, "--quiet")[::2] == (0, "")
+    found = {str(path.relative_to("data/multi30k")): path.read_bytes() for path in Path("data").rglob("*.tok.*")}
+    assert found == {name: files()[name] for name in found}
+    assert len(found) == 6
+
+
+RAW, TOK = "train.de.gz", "tok/val.lc.norm.tok.en"
+FAULTS: dict[str, tuple[str, Callable[[bytes], bytes | None], str]] = {
+    "truncated": (RAW, lambda content: content[:-30], "is not whole, or not gzip"),
+    "flipped": (RAW, lambda content: content[:-6] + bytes([content[-6] ^ 4]) + content[-5:], "CRC"),
+    "not gzip": (RAW, lambda content: gzip.decompress(content), "is not whole, or not gzip"),
+    "empty": (TOK, lambda content: b"", "is empty"),
+    "a line too few": (TOK, lambda content: content[: content[:-1].rindex(b"\n") + 1], "19 lines"),
+    "not UTF-8": (TOK, lambda content: content.replace(b"\n", b"\n\xfc", 1), "line 2 is not UTF-8"),
+    "a folder": (TOK, lambda content: None, "directory"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_broken_file_is_5_and_no_run_is_left(
+    corpus: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], fault: str
+) -> None:
+    monkeypatch.chdir(corpus)
+    name, change, words = FAULTS[fault]
+    path = corpus / "data" / "multi30k" / name
+    content = change(path.read_bytes())
+    if content is None:
+        path.unlink()
+        path.mkdir()
+    else:
+        path.write_bytes(content)
+    assert_fails(mlpx(capfd, *SMALL, "--text", "raw" if name == RAW else "tok"), 5, name, words)
+    assert not Path("runs").exists()
 
 
 @pytest.mark.parametrize(

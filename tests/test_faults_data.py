@@ -4,7 +4,6 @@ import contextlib
 import gzip
 import hashlib
 import os
-import socket
 import struct
 import subprocess
 import sys
@@ -14,10 +13,10 @@ from pathlib import Path
 
 import pytest
 from conftest import Result, assert_fails, environment
-from servers import Served
+from servers import NETWORK_FAULTS, Served, limit_downloads
 
 from mlpx.cli import app
-from mlpx.data import downloads, idx, images
+from mlpx.data import idx, images
 from mlpx.data.images import PARTS
 
 COUNTS = {"train": 40, "t10k": 20}
@@ -78,12 +77,6 @@ def server() -> Iterator[Served]:
         yield served
 
 
-def unused_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 DATA_FAULTS: dict[str, tuple[str, Callable[[bytes], bytes], tuple[str, ...]]] = {
     "gzip truncated": (IMAGES, lambda c: c[: len(c) // 2], ("not whole",)),
     "gzip truncated in its end": (IMAGES, lambda c: c[:-4], ("not whole",)),
@@ -111,23 +104,6 @@ FILE_FAULTS: dict[str, Callable[[Path], object]] = {
     "a fifo": os.mkfifo,
     "a device": lambda path: path.symlink_to("/dev/zero"),
 }
-NETWORK_FAULTS: dict[str, tuple[str, ...]] = {
-    "wrong": ("md5",),
-    "flipped": ("md5",),
-    "truncated": ("cut off after 30 of",),
-    "truncated-unannounced": ("md5",),
-    "stalling": ("timed out",),
-    "silent": ("timed out",),
-    "dripping": ("not done after",),
-    "endless": ("more than 1 MiB",),
-    "missing": ("404",),
-    "failing": ("500",),
-    "to-file": ("file:",),
-    "in-circles": ("302",),
-    "no-http": (),
-    "unreachable": ("refused",),
-    "not http": ("neither http nor https",),
-}
 CASES = [
     *((f"data: {name}", name) for name in (*DATA_FAULTS, *FILE_FAULTS)),
     *((f"network: {name}", name) for name in NETWORK_FAULTS),
@@ -154,14 +130,8 @@ def test_a_fault_of_data_or_network_is_5_and_leaves_nothing(
             FILE_FAULTS[name](folder / file)
         words += (file, "expected" if "expected" in words[0] else "")
     else:
-        monkeypatch.setattr(downloads, "STALL_SECONDS", 0.4)
-        monkeypatch.setattr(downloads, "TOTAL_SECONDS", 1.0)
-        monkeypatch.setattr(downloads, "MAX_BYTES", 2**20)
-        mirror = f"{server.address}/{name}/"
-        if name == "unreachable":
-            mirror = f"http://127.0.0.1:{unused_port()}/"
-        elif name == "not http":
-            mirror = f"file://{folder.parent}/elsewhere/"
+        limit_downloads(monkeypatch)
+        mirror = f"{server.url(name)}/"
         (folder.parent / "elsewhere").mkdir()
         for path in folder.iterdir():
             path.rename(folder.parent / "elsewhere" / path.name)
@@ -178,7 +148,7 @@ def test_a_fault_of_data_or_network_is_5_and_leaves_nothing(
     assert seconds < 5
     if kind.startswith("network"):
         assert list(folder.iterdir()) == []  # neither the file nor a part of it
-        monkeypatch.setattr(images, "_published", lambda _: ([mirror, f"{server.address}/good/"], checksums))
+        monkeypatch.setattr(images, "_published", lambda _: ([mirror, f"{server.url('good')}/"], checksums))
         assert mlpx(capfd, *TRAIN).code == 0  # the next try starts clean, and a mirror that works is enough
         assert {path.name: path.read_bytes() for path in folder.iterdir()} == good_files()
 
@@ -239,7 +209,7 @@ def test_fetch_downloads_what_is_missing_and_uses_what_is_there(
     folder: Path, server: Served, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     checksums = {n: hashlib.md5(c, usedforsecurity=False).hexdigest() for n, c in good_files().items()}
-    monkeypatch.setattr(images, "_published", lambda _: ([f"{server.address}/good/"], checksums))
+    monkeypatch.setattr(images, "_published", lambda _: ([f"{server.url('good')}/"], checksums))
     (folder / LABELS).unlink()
     (folder / f".{LABELS}.0123abcd.tmp").write_bytes(b"what a killed download left")
     result = mlpx(capfd, "data", "fetch", "fashion-mnist", "--data-dir", "data")
@@ -256,7 +226,7 @@ def test_four_downloads_at_once_leave_one_good_file(tmp_path: Path, server: Serv
     checksum = f"sha256:{hashlib.sha256(content).hexdigest()}"
     code = (
         "from pathlib import Path; from mlpx.data.downloads import download\n"
-        f"download(['{server.address}/slow/{IMAGES}'], Path('there/{IMAGES}'), '{checksum}')"
+        f"download(['{server.url('slow')}/{IMAGES}'], Path('there/{IMAGES}'), '{checksum}')"
     )
     started = [subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, env=environment()) for _ in range(4)]
     assert [process.wait(30) for process in started] == [0, 0, 0, 0]
