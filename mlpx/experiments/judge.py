@@ -15,7 +15,7 @@ from mlpx.models.transformer import Transformer
 from mlpx.training.sentences import Sentences, token_batches
 
 SCORED_AT_ONCE = 8192  # words
-LENGTH_PENALTIES = tuple(tenths / 10 for tenths in range(0, 22, 2))
+LENGTH_PENALTIES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)  # the usual ones, from the sum of log-probabilities to their mean
 
 
 class Examples(NamedTuple):

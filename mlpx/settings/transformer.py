@@ -79,7 +79,7 @@ class TransformerSettings(Settings):
         float, Field(ge=0, le=10, description="Hypotheses compare by log-probability / length to this power")
     ] = 1.0
     tune_length_penalty: Annotated[
-        bool, Field(description="Take the length penalty that does best on the validation set instead")
+        bool, Field(description="Take the length penalty from 0 to 1 that does best on the validation set instead")
     ] = False
     seed: Seed = 0
     epochs: Epochs = 8
