@@ -91,7 +91,7 @@ def program(tmp_path: Path) -> Program:
         cwd: Path = tmp_path,
         given: bytes = b"",
     ) -> Result:
-        env = env or environment()
+        env = environment() if env is None else env
         if not prefix:
             code, out, err = run_forked(arguments, cwd, dict(env), given)
         else:

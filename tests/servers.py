@@ -11,11 +11,13 @@ import pytest
 
 from mlpx.data import downloads
 
-NETWORK_FAULTS: dict[str, tuple[str, ...]] = {  # ways of Served, and words by which the program tells each
-    "wrong": ("bytes have",),
-    "flipped": ("bytes have",),
+NETWORK_FAULTS: dict[
+    str, tuple[str, ...]
+] = {  # ways of Served, and what the program says of each; {} is the kind of checksum
+    "wrong": ("bytes have {}",),
+    "flipped": ("bytes have {}",),
     "truncated": ("cut off after 30 of",),
-    "truncated-unannounced": ("the 30 bytes have",),
+    "truncated-unannounced": ("the 30 bytes have {}",),
     "stalling": ("timed out",),
     "silent": ("timed out",),
     "dripping": ("not done after",),

@@ -137,7 +137,12 @@ def test_a_fault_of_data_or_network_is_5_and_leaves_nothing(
             path.rename(folder.parent / "elsewhere" / path.name)
         checksums = {n: hashlib.md5(c, usedforsecurity=False).hexdigest() for n, c in good_files().items()}
         monkeypatch.setattr(images, "_published", lambda _: ([mirror], checksums))
-        words = (*NETWORK_FAULTS[name], *PARTS, str(folder.relative_to(folder.parents[2])), "--data-dir")
+        words = (
+            *(word.format("md5") for word in NETWORK_FAULTS[name]),
+            *PARTS,
+            str(folder.relative_to(folder.parents[2])),
+            "--data-dir",
+        )
 
     began = time.monotonic()
     result = mlpx(capfd, *TRAIN)
