@@ -22,6 +22,7 @@ from mlpx.models.decoding import Hypothesis
 from mlpx.models.transformer import Transformer
 from mlpx.runs.events import Outcome
 from mlpx.settings.transformer import TransformerSettings
+from mlpx.training.sentences import Sentences
 
 CPU = torch.device("cpu")
 SMALL: dict[str, Any] = {
@@ -151,6 +152,32 @@ def test_the_row_has_the_sums_over_real_target_words_divided_by_their_count() ->
         assert row["val_loss"] == pytest.approx(plain_loss(model, data.val), rel=1e-5)
         assert row["test_loss"] == pytest.approx(plain_loss(model, data.tests["test"]), rel=1e-5)
         assert row["step"] == epoch * len(steps)
+
+
+def test_half_of_the_pairs_are_turned_round_in_the_first_epochs() -> None:
+    experiment, plain = (built(**SMALL | {"both_ways": both_ways}) for both_ways in (2, 0))
+    seen = []
+    for epoch in (1, 2, 3):
+        for each in (experiment, plain):
+            for _ in each.train(epoch, 0):
+                pass
+        assert [len(step) for step in experiment.batches(epoch)] == [len(step) for step in plain.batches(epoch)]
+        pairs = zip(words_of(experiment.examples.src), words_of(experiment.examples.tgt), strict=True)
+        given = zip(words_of(plain.examples.src), words_of(plain.examples.tgt), strict=True)
+        turned = []
+        for pair, (src, tgt) in zip(pairs, given, strict=True):
+            turned.append(pair != (src, tgt))
+            assert pair == ((tgt[1:], [BOS, *src]) if turned[-1] else (src, tgt))
+        seen.append(turned)
+    print(f"\nturned round: {[sum(turned) for turned in seen]} of {len(seen[0])}")
+    assert 15 < sum(seen[0]) < 45
+    assert 15 < sum(seen[1]) < 45
+    assert seen[0] != seen[1]
+    assert not any(seen[2])
+
+
+def words_of(sentences: Sentences) -> list[list[int]]:
+    return [sentences.padded(torch.tensor([row]), PAD)[0].tolist() for row in range(len(sentences.lengths))]
 
 
 def test_dropout_is_off_when_losses_and_outputs_are_judged() -> None:
@@ -345,7 +372,7 @@ def test_final_figures_are_those_of_the_weights_that_are_kept(monkeypatch: pytes
 # Stopped in its middle
 
 
-@pytest.mark.parametrize("changes", [SMALL, RICH, {**RICH, "average_last": 5, "optimizer": "muon"}])
+@pytest.mark.parametrize("changes", [SMALL, RICH, {**RICH, "average_last": 5, "optimizer": "muon", "both_ways": 2}])
 @pytest.mark.parametrize("steps", [0, 2, "all", "all, and seen to be"])
 def test_a_training_that_was_stopped_goes_on_to_the_same_bits(changes: dict[str, Any], steps: int | str) -> None:
     """Also where an epoch's last step is done, and its row is not."""

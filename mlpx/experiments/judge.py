@@ -1,7 +1,7 @@
 """How good a Transformer is: losses on sets of pairs, and translations scored."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -23,6 +23,15 @@ class Examples(NamedTuple):
 
     src: Sentences
     tgt: Sentences
+
+    @classmethod
+    def of(cls, pairs: Iterable[tuple[Sequence[int], Sequence[int]]], device: torch.device) -> "Examples":
+        """Pairs of words without those."""
+        src, tgt = zip(*pairs, strict=True)
+        return cls(
+            Sentences([[*words, EOS] for words in src], device),
+            Sentences([[BOS, *words, EOS] for words in tgt], device),
+        )
 
     @property
     def num_words(self) -> int:
@@ -59,9 +68,7 @@ class Judge:
     def examples(self, pairs: Pairs) -> Examples:
         """Pairs on the model's device, put there once."""
         if id(pairs) not in self._known:
-            src = Sentences([[*words, EOS] for words in pairs.src], self._device)
-            tgt = Sentences([[BOS, *words, EOS] for words in pairs.tgt], self._device)
-            self._known[id(pairs)] = Examples(src, tgt)
+            self._known[id(pairs)] = Examples.of(zip(pairs.src, pairs.tgt, strict=True), self._device)
         return self._known[id(pairs)]
 
     @torch.no_grad()

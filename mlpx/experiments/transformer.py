@@ -15,7 +15,7 @@ from torch import Tensor
 from mlpx.data.sequences import LENGTHS, LONGER_LENGTHS
 from mlpx.errors import InputError
 from mlpx.experiments import tasks
-from mlpx.experiments.judge import Judge, hidden_of, perplexity
+from mlpx.experiments.judge import Examples, Judge, hidden_of, perplexity
 from mlpx.experiments.tasks import Pairs
 from mlpx.experiments.translator import draw_attention, length_penalty_of, new_model, trained_model
 from mlpx.models.smoothing import smoothed_loss
@@ -73,7 +73,7 @@ class Translation:
         self._flat = Flat([*(p for p in self.model.parameters() if id(p) not in known), *matrices])
         self._optimizer = Optimizer(self._flat, matrices, settings.weight_decay)
         self._judge = Judge(self.task, self.model)
-        self.examples = self._judge.examples(self.task.train)
+        self.examples = self._judge.examples(self.task.train)  # as the epoch has them
         self._steps_an_epoch = len(self.batches(epoch=1))
         self._quality = f"val_{self.task.quality}"
         self._loss_sum = torch.zeros((), dtype=torch.float64, device=device)  # of the epoch so far
@@ -92,6 +92,7 @@ class Translation:
 
     def train(self, epoch: int, step: int) -> Iterator[int]:
         """Train an epoch from ``step`` on, and yield the steps done after each."""
+        self.examples = self._examples_of(epoch)
         batches = self.batches(epoch)
         self._epoch = epoch
         self._began = time.perf_counter()
@@ -106,6 +107,19 @@ class Translation:
         if settings.average_last > 1 and due > int(self._summed):
             self._sum += self._flat.weights.detach()
             self._summed += 1
+
+    def _examples_of(self, epoch: int) -> Examples:
+        """The training pairs, in the first ``both_ways`` epochs half of them turned round, target to source.
+
+        It is the bidirectional training of Ding, Wu and Tao (2021, https://arxiv.org/abs/2109.07780), who take all
+        pairs both ways. An epoch has the same steps either way, as pairs meet by the lengths of both sides.
+        """
+        pairs = self.task.train
+        if epoch > self.settings.both_ways:
+            return self._judge.examples(pairs)
+        turned = torch.rand(len(pairs.src), generator=generator(self.settings.seed, "flip", epoch)) < 0.5
+        both = zip(pairs.src, pairs.tgt, turned.tolist(), strict=True)
+        return Examples.of(((tgt, src) if is_turned else (src, tgt) for src, tgt, is_turned in both), self._device)
 
     def _step(self, rectangles: Sequence[Tensor], step: int) -> None:
         """Learn from these rectangles of rows of the training set; ``step`` counts from 1 over all epochs."""

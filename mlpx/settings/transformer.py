@@ -83,6 +83,12 @@ class TransformerSettings(Settings):
     ] = False
     seed: Seed = 0
     epochs: Epochs = 8
+    both_ways: Annotated[
+        int,
+        Field(
+            ge=0, le=10**9, description="First epochs in which half of the pairs, others each time, are turned round"
+        ),
+    ] = 0
     optimizer: Annotated[
         Literal["adam", "muon"],
         Field(description="Adam for all weights, or Muon for the blocks' matrices and Adam for the rest"),
