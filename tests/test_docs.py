@@ -16,7 +16,8 @@ from mlpx.settings.files import resolve
 from mlpx.settings.transformer import FILES
 
 PRESETS = sorted((ROOT / "configs").glob("*.toml"))
-SLOW = {path.stem: pytest.param(path, marks=pytest.mark.slow) for path in PRESETS if "reverse" in path.stem}
+TRAINED_LONG = ("transformer-reverse", "transformer-multi30k")
+SLOW = {path.stem: pytest.param(path, marks=pytest.mark.slow) for path in PRESETS if path.stem in TRAINED_LONG}
 README = (ROOT / "README.md").read_text()
 
 
@@ -67,6 +68,8 @@ def run_in_shell(line: str, folder: Path) -> Path:
     path = f"{Path(PROGRAM[0]).parent}:{environment()['PATH']}"
     if re.search(r"mlpx (mlp|data)", line) and "glyphs" not in line:
         real_data("FashionMNIST")
+    if "multi30k" in line:
+        real_data("multi30k")
     env = environment(PATH=path, MLPX_DATA_DIR=os.environ.get("MLPX_DATA_DIR"))
     done = subprocess.run(["bash", "-ec", line], cwd=folder, env=env, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, ""), line
