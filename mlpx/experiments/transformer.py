@@ -147,7 +147,7 @@ class Translation:
         train_loss = float(self._loss_sum) / num_words
         speed = (num_words - self._words_before) / (time.perf_counter() - self._began)
         val_loss, quality = self._judge.validate()
-        if is_on_grid(self._epoch, self.settings.eval_every) and self._is_best(quality, val_loss):
+        if is_on_grid(self._epoch, self.settings.eval_every) and self._is_best(val_loss):
             self._best.copy_(self._flat.weights.detach())
             self._best_of.copy_(torch.tensor([self._epoch, quality, val_loss], dtype=torch.float64))
         step = self._epoch * self._steps_an_epoch
@@ -155,9 +155,9 @@ class Translation:
         losses = (train_loss, val_loss, test_loss, perplexity(val_loss))
         return dict(zip(self.columns, (step, *losses, quality, speed, self._rate(step)), strict=True))
 
-    def _is_best(self, quality: float, loss: float) -> bool:
-        epoch, best_quality, best_loss = self._best_of.tolist()
-        return math.isfinite(loss) and (not epoch or (quality, -loss) > (best_quality, -best_loss))
+    def _is_best(self, loss: float) -> bool:
+        epoch, _, best_loss = self._best_of.tolist()
+        return math.isfinite(loss) and (not epoch or loss < best_loss)
 
     def state(self) -> dict[str, Tensor]:
         """Weights, the optimizer's memory, running sums, the best weights so far, what tells the data from other."""
@@ -214,23 +214,24 @@ class Translation:
         )
 
     def _choose(self, last: Mapping[str, float]) -> tuple[str, dict[str, float]]:
-        """Put the weights that validate best into the model: the last, the last epochs' mean, or the best so far.
+        """Put the weights of the lowest validation loss into the model: the last, a mean, or earlier ones.
 
-        Gives which they are, and their figures on the validation set.
+        Gives which they are, and their figures on the validation set. Quality has no say: BLEU on a thousand sentences
+        moves by more from epoch to epoch than there is to choose.
         """
         final_weights = self._flat.weights.detach().clone()
-        candidates = [(last[self._quality], -last["val_loss"], f"epoch {self._epoch}", final_weights)]
+        candidates = [(last["val_loss"], last[self._quality], f"epoch {self._epoch}", final_weights)]
         if self.settings.average_last > 1:
             mean = self._sum / int(self._summed)
             self._flat.copy_(mean)
             loss, quality = self._judge.validate()
-            candidates.append((quality, -loss, f"the mean of the last {int(self._summed)} epochs", mean))
+            candidates.append((loss, quality, f"the mean of the last {int(self._summed)} epochs", mean))
         epoch, quality, loss = self._best_of.tolist()
         if epoch:
-            candidates.append((quality, -loss, f"epoch {epoch:.0f}", self._best))
-        quality, loss, name, weights_of = max(candidates, key=lambda candidate: candidate[:2])
+            candidates.append((loss, quality, f"epoch {epoch:.0f}", self._best))
+        loss, quality, name, weights_of = min(candidates, key=lambda candidate: candidate[0])
         self._flat.copy_(weights_of)
-        return name, {"val_loss": -loss, "val_perplexity": perplexity(-loss), self._quality: quality}
+        return name, {"val_loss": loss, "val_perplexity": perplexity(loss), self._quality: quality}
 
     def _summary(self, figures: Mapping[str, float], chosen: str) -> str:
         kept = f"; weights of {chosen}, the best in validation"
