@@ -13,7 +13,7 @@ from mlpx.errors import InputError
 from mlpx.experiments import mlp
 from mlpx.settings.mlp import MlpSettings
 from mlpx.training import graphs
-from mlpx.training.batches import order
+from mlpx.training.batches import orders
 from mlpx.training.loop import EpochRecord, fit
 
 CPU = torch.device("cpu")
@@ -38,7 +38,7 @@ def plain_epoch(task: mlp.Classification, train: images.Examples, test: images.E
     optimizer = torch.optim.SGD(net.parameters(), lr=settings.lr)
     x, y = train.images.float() / 255, train.labels.long()
     loss_sum = right = 0.0
-    for rows in order(len(y), settings.seed, 1).split(settings.batch_size):
+    for rows in orders(len(y), settings.seeds, 1)[0].split(settings.batch_size):
         losses = nn.functional.cross_entropy(net(x[rows]), y[rows], reduction="none")
         with torch.no_grad():
             loss_sum += float(losses.sum())

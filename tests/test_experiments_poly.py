@@ -12,6 +12,7 @@ from mlpx.experiments import poly
 from mlpx.settings.poly import PolySettings
 from mlpx.training.batches import generator
 from mlpx.training.loop import EpochRecord, fit
+from mlpx.training.replicas import listed
 
 CPU = torch.device("cpu")
 
@@ -31,43 +32,42 @@ def trained(**changes: Any) -> tuple[poly.Poly, dict[str, float]]:
     return task, records[-1].values
 
 
+Hundred = tuple[int, poly.Poly, dict[str, list[float]]]
+
+
 @pytest.fixture(scope="module", params=BANDS)
-def hundred_seeds(request: pytest.FixtureRequest) -> tuple[int, list[poly.Poly], list[dict[str, float]]]:
+def hundred_seeds(request: pytest.FixtureRequest) -> Hundred:
     degree = request.param
     epochs = 1500 if degree == 19 else 400
-    tasks, values = zip(
-        *(trained(degree=degree, epochs=epochs, seed=s, eval_every=epochs) for s in range(100)), strict=True
-    )
-    return degree, list(tasks), list(values)
+    task, _ = trained(degree=degree, epochs=epochs, replicas=100, eval_every=epochs)
+    return degree, task, {name: listed(figure) for name, figure in task.evaluate().items()}
 
 
-def test_hundred_seeds_agree_with_the_textbook(
-    hundred_seeds: tuple[int, list[poly.Poly], list[dict[str, float]]],
-) -> None:
-    degree, tasks, values = hundred_seeds
-    medians = {name: float(np.median([v[name] for v in values])) for name in poly.COLUMNS}
-    verdicts = [poly.judge(v["train_loss"], v["generalization_loss"], 0.1).verdict for v in values]
+def test_hundred_seeds_agree_with_the_textbook(hundred_seeds: Hundred) -> None:
+    degree, task, figures = hundred_seeds
+    medians = {name: float(np.median(values)) for name, values in figures.items()}
+    losses = zip(figures["train_loss"], figures["generalization_loss"], strict=True)
+    verdicts = [poly.judge(train_loss, generalization_loss, 0.1).verdict for train_loss, generalization_loss in losses]
     counts = {verdict: verdicts.count(verdict) for verdict in sorted(set(verdicts))}
     print(f"\ndegree {degree}: medians {medians}, verdicts of {len(verdicts)}: {counts}")
+    assert len(verdicts) == 100
     for name, (low, high) in BANDS[degree].items():
         assert low <= medians[name] <= high, name
     if degree == 3:
-        weights = np.median([task.weights() for task in tasks], axis=0)
+        weights = np.median(task.weights(), axis=0)
         print(f"median weights {weights}")
         np.testing.assert_allclose(weights, DEGREE_3_WEIGHTS, rtol=0, atol=0.02)
 
 
-def test_train_loss_is_near_the_least_possible(
-    hundred_seeds: tuple[int, list[poly.Poly], list[dict[str, float]]],
-) -> None:
-    degree, _, values = hundred_seeds
+def test_train_loss_is_near_the_least_possible(hundred_seeds: Hundred) -> None:
+    degree, _, figures = hundred_seeds
     if degree == 19:
         pytest.skip("least squares of degree 19 fits noise that stopped SGD does not")
     ratios = []
-    for seed, value in enumerate(values):
+    for seed, train_loss in enumerate(figures["train_loss"]):
         train, _ = polynomial.sample(seed, 100, 100, 0.1)
         best = polynomial.least_squares(train, degree)
-        ratios.append(value["train_loss"] / np.mean((polynomial.features(train.x, degree) @ best - train.y) ** 2))
+        ratios.append(train_loss / np.mean((polynomial.features(train.x, degree) @ best - train.y) ** 2))
     print(f"\ndegree {degree}: train loss over least squares: median {np.median(ratios):.5f}, worst {max(ratios):.5f}")
     assert min(ratios) >= 1 - 1e-5  # float32 weights and features
     if degree == 1:
@@ -77,10 +77,23 @@ def test_train_loss_is_near_the_least_possible(
         assert np.quantile(ratios, 0.9) <= 1.14
 
 
+@pytest.mark.parametrize("changes", [{"degree": 3}, {"degree": 19, "epochs": 1500}, {"degree": 5, "weight_decay": 0.1}])
+def test_a_replica_equals_the_single_run_of_its_seed(changes: dict[str, Any]) -> None:
+    together, _ = trained(**changes, seed=3, replicas=8)
+    worst = 0.0
+    for replica in range(8):
+        alone, values = trained(**changes, seed=3 + replica)
+        worst = max(worst, float(np.abs(alone.weights()[0] - together.weights()[replica]).max()))
+        for name, figure in together.evaluate().items():
+            assert listed(figure)[replica] == pytest.approx(values[name], rel=1e-4), name
+    print(f"\n{changes}: largest difference of a weight to the single runs: {worst:.1e}")
+    assert worst <= 1e-5
+
+
 def test_degree_19_equals_the_recursion_in_float64() -> None:
     settings = PolySettings(degree=19, epochs=1500, seed=5)
     task = poly.build(settings, CPU)
-    w = task.weights()
+    (w,) = task.weights()
     for _ in fit(task, settings.epochs, settings.eval_every):
         pass
     train, _ = polynomial.sample(5, 100, 100, 0.1)
@@ -104,7 +117,7 @@ def test_rows_are_the_losses_of_the_weights_as_they_stand() -> None:
         if isinstance(record, EpochRecord):
             epochs.append(record.position.epoch)
             for name, (x, y) in (("train_loss", train), ("test_loss", test)):
-                expected = np.mean((polynomial.features(x, 4) @ task.weights() - y) ** 2)
+                expected = np.mean((polynomial.features(x, 4) @ task.weights()[0] - y) ** 2)
                 assert record.values[name] == pytest.approx(expected, rel=1e-5)
     assert epochs == [1, 20, 40, 45]
 
@@ -125,7 +138,7 @@ def test_weight_decay_shrinks_the_weights() -> None:
 
 def test_degree_zero_learns_a_constant() -> None:
     task, _ = trained(degree=0)
-    assert task.weights().shape == (1,)
+    assert task.weights().shape == (1, 1)
 
 
 @pytest.mark.parametrize(

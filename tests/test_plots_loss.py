@@ -11,7 +11,7 @@ def figures(epochs: list[float]) -> list[Figure]:
     names = ("train_loss", "val_loss", "test_loss", "train_accuracy", "test_accuracy", "val_bleu")
     rows = {"epoch": epochs, **{name: [1 / epoch for epoch in epochs] for name in names}}
     return [
-        loss_curves("poly", epochs, {"training": rows["train_loss"]}),
+        loss_curves("poly", rows, {"train_loss": "training"}),
         losses_and_accuracies("mlp", rows),
         losses_and_quality("transformer", rows, "val_bleu", "BLEU"),
     ]

@@ -17,6 +17,7 @@ from mlpx.runs.folder import Run
 from mlpx.runs.metrics import Rows, read_rows
 from mlpx.runs.resuming import read_checkpoint
 from mlpx.settings.poly import PolySettings
+from mlpx.training.replicas import Figure
 from mlpx.training.signals import StopFlag
 
 CPU = torch.device("cpu")
@@ -67,7 +68,7 @@ def test_a_failing_machine_leaves_the_last_checkpoint_and_no_further_call(
 
     evaluate = experiment.evaluate
 
-    def evaluate_or_fail() -> dict[str, float]:
+    def evaluate_or_fail() -> dict[str, Figure]:
         calls.append("evaluate")
         if len(calls) == 2:  # at epoch 20
             for name in ("state", "weights", "train"):

@@ -12,6 +12,7 @@ from mlpx.runs import reading
 from mlpx.runs.events import End, Table
 from mlpx.settings.files import resolve
 from mlpx.training import devices
+from mlpx.training.replicas import main_columns
 
 ROUNDING = 1e-5  # by which another machine, adding in another order, may differ
 
@@ -42,7 +43,8 @@ def evaluate(run: Path, changes: Mapping[str, str], device: str, *, as_json: boo
         )
     else:
         summary = "on other data than the run's" if changes else "as recorded" if figures == compared else ""
-        Screen().show(End(figures, [Table(tuple(figures), [tuple(figures.values())])], summary, ()))
+        columns = main_columns(figures)
+        Screen().show(End(figures, [Table(columns, [[figures[name] for name in columns]])], summary, ()))
     if compared is not None:
         _require_same(figures, compared, run)
 

@@ -12,7 +12,7 @@ import typer
 from mlpx.errors import UsageError
 from mlpx.runs import checks
 from mlpx.runs.checks import Check
-from mlpx.settings.base import Settings, allowed, is_list, item
+from mlpx.settings.base import ReplicatedSettings, Settings, allowed, is_list, item
 
 Parameters = list[inspect.Parameter]
 
@@ -75,7 +75,7 @@ def resumed(
 
 def settings(model: type[Settings]) -> Parameters:
     """An option for each setting, the experiment's own first; each defaults to "not typed"."""
-    own_first = sorted(model.model_fields.items(), key=lambda item: item[0] in Settings.model_fields)
+    own_first = sorted(model.model_fields.items(), key=lambda item: item[0] in ReplicatedSettings.model_fields)
     parameters = []
     for name, field in own_first:
         kind, metavar, values, default = field.annotation, None, allowed(field), str(field.default)

@@ -16,6 +16,7 @@ from mlpx.runs.events import End, Event, Notice, Row
 from mlpx.runs.folder import Run, finite
 from mlpx.settings.base import Settings
 from mlpx.training.loop import Progress
+from mlpx.training.replicas import main_columns
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
@@ -141,8 +142,8 @@ class Screen:
         self._quiet_until = time.monotonic() + 5 * BAR_SECONDS
 
     def _fitting(self, columns: Iterable[str]) -> Sequence[str]:
-        """The columns that there is room for."""
-        found = list(columns)
+        """The columns that there is room for; of replicas, the medians."""
+        found = main_columns(columns)
         for name in DISPENSABLE:
             wide = sum(max(len(column), MIN_WIDTH) + 2 for column in found) - 2
             if sys.stdout.isatty() and wide > self._console.width and name in found:

@@ -20,7 +20,7 @@ from mlpx.runs.metrics import Rows
 from mlpx.runs.weights import read as read_weights
 from mlpx.settings.mlp import MlpSettings
 from mlpx.training import graphs
-from mlpx.training.batches import generator, order
+from mlpx.training.batches import generator, orders
 from mlpx.training.states import restore
 
 COLUMNS = ("train_loss", "train_accuracy", "test_loss", "test_accuracy")
@@ -121,7 +121,7 @@ class Classification:
             self._loss_sum.zero_()
             self._num_right.zero_()
         count = len(self._train.labels)
-        batches = order(count, self.settings.seed, epoch).to(self._device).split(self.settings.batch_size)
+        batches = orders(count, [self.settings.seed], epoch)[0].to(self._device).split(self.settings.batch_size)
         if self._full_step is None:
             self._full_step = graphs.record(self._step, batches[0], self.state().values())
         for number, rows in enumerate(batches[step:], start=step):

@@ -6,9 +6,10 @@ generalisation loss is known beside the losses on the training and the test set,
 
 import csv
 import io
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -20,7 +21,9 @@ from mlpx.runs.events import Outcome, Table
 from mlpx.runs.metrics import Rows
 from mlpx.runs.weights import read as read_weights
 from mlpx.settings.poly import PolySettings
+from mlpx.training import replicas
 from mlpx.training.batches import Batches, generator
+from mlpx.training.replicas import Figure, figure, listed
 from mlpx.training.states import restore
 
 LABELS = {
@@ -29,11 +32,13 @@ LABELS = {
     "generalization_loss": "generalisation (exact)",
 }
 COLUMNS = tuple(LABELS)
+JUDGED = ("train_to_noise", "generalization_to_train")
+SHOWN = ("power", "learned", "learned_p10", "learned_p90", "true")  # of weights.csv, in the table
 
 STEPS_BETWEEN_STOPS = 1000
 NEGLIGIBLE = 1e-4
 TWICE = 2.0
-VIEW = 3.0  # standard deviations of x to each side that a picture shows at least
+VIEW, FAR = 3.0, 3.5  # standard deviations of x to each side that a picture shows: at least, and of replicas
 
 
 def build(settings: PolySettings, device: torch.device) -> "Poly":
@@ -44,33 +49,34 @@ def build(settings: PolySettings, device: torch.device) -> "Poly":
 
 def metric_names(settings: PolySettings) -> tuple[str, ...]:
     """The metrics that a finished run has."""
-    return ("epoch", *COLUMNS, "seconds", "noise_floor", "train_to_noise", "generalization_to_train")
+    count = settings.replicas
+    ratios = replicas.names(JUDGED, count)
+    extremes = replicas.extreme_names((*COLUMNS, *JUDGED), count)
+    return ("epoch", *replicas.names(COLUMNS, count), "seconds", "noise_floor", *ratios, *extremes)
 
 
 def final(settings: PolySettings, device: torch.device, run: Path) -> dict[str, float]:
     """The losses of a run's weights, computed anew; raises InputError."""
     experiment = build(settings, device)
     experiment.load_weights(read_weights(run))
-    return experiment.evaluate()
+    return replicas.summary(experiment.evaluate())
 
 
 class Poly:
-    """R polynomials side by side, today one. Shapes: replicas R, examples N, features D = degree + 1."""
-
-    columns = COLUMNS
+    """R polynomials side by side. Shapes: replicas R, examples N, features D = degree + 1."""
 
     def __init__(self, settings: PolySettings, device: torch.device) -> None:
         self.settings = settings
-        seeds = [settings.seed]
-        sets = [polynomial.sample(s, settings.num_train, settings.num_test, settings.noise_std) for s in seeds]
-        self._train_set, self._test_set = sets[0]
-        self._train = self._tensors([train for train, _ in sets], device)
-        self._test = self._tensors([test for _, test in sets], device)
-        self._batches = Batches(*self._train, seeds, settings.batch_size)
-        weights = linear.initial_weight(settings.degree + 1, [generator(s, "weights") for s in seeds])
+        self.columns = replicas.names(COLUMNS, settings.replicas)
+        sets = [polynomial.sample(s, settings.num_train, settings.num_test, settings.noise_std) for s in settings.seeds]
+        self._train_sets, self._test_sets = zip(*sets, strict=True)
+        self._train = self._tensors(self._train_sets, device)
+        self._test = self._tensors(self._test_sets, device)
+        self._batches = Batches(*self._train, settings.seeds, settings.batch_size)
+        weights = linear.initial_weight(settings.degree + 1, [generator(s, "weights") for s in settings.seeds])
         self._weight = weights.to(device)  # (R, D, 1)
 
-    def _tensors(self, sets: list[polynomial.Examples], device: torch.device) -> tuple[Tensor, Tensor]:
+    def _tensors(self, sets: Sequence[polynomial.Examples], device: torch.device) -> tuple[Tensor, Tensor]:
         """Features (R, N, D) and targets (R, N, 1), computed in float64 and kept in float32."""
         features = np.stack([polynomial.features(x, self.settings.degree) for x, _ in sets]).astype(np.float32)
         targets = np.stack([y for _, y in sets]).astype(np.float32)[..., None]
@@ -84,16 +90,15 @@ class Poly:
             linear.sgd_steps(self._weight, stretch, self.settings.lr, self.settings.weight_decay)
             yield start + len(stretch)
 
-    def evaluate(self) -> dict[str, float]:
+    def evaluate(self) -> dict[str, Figure]:
         """Mean squared errors on the training and the test set, and the exact expectation over all data."""
-        losses = [linear.mean_squared_error(self._weight, *examples) for examples in (self._train, self._test)]
-        train_loss, test_loss = torch.stack(losses).squeeze(1).tolist()
-        expected = polynomial.generalization_loss(self.weights(), self.settings.noise_std)
-        return dict(zip(COLUMNS, (train_loss, test_loss, float(expected)), strict=True))
+        losses = [linear.mean_squared_error(self._weight, *examples).tolist() for examples in (self._train, self._test)]
+        expected = polynomial.generalization_loss(self.weights(), self.settings.noise_std).tolist()
+        return {name: figure(values) for name, values in zip(COLUMNS, (*losses, expected), strict=True)}
 
     def weights(self) -> polynomial.Array:
-        """The weights (D,) in float64."""
-        return self._weight[0, :, 0].double().cpu().numpy()
+        """The weights (R, D) in float64."""
+        return self._weight[:, :, 0].double().cpu().numpy()
 
     def state(self) -> dict[str, Tensor]:
         """The weights; SGD without momentum has no other state."""
@@ -112,40 +117,73 @@ class Poly:
         from mlpx.plots.figure import png  # matplotlib takes half a second to import: only when something is drawn
         from mlpx.plots.loss import loss_curves
 
-        curves = {label: rows[name] for name, label in LABELS.items()}
         floor = (f"noise floor {self.settings.noise_std**2:g}", self.settings.noise_std**2)
-        return png(loss_curves(f"Polynomial of degree {self.settings.degree}: loss", rows["epoch"], curves, floor))
+        return png(loss_curves(self._title("loss"), rows, LABELS, floor))
+
+    def _title(self, about: str) -> str:
+        of = f"{self.settings.replicas} polynomials" if self.settings.replicas > 1 else "Polynomial"
+        return f"{of} of degree {self.settings.degree}: {about}"
 
     def _draw_fit(self, summary: str) -> bytes:
         from mlpx.plots.figure import png
-        from mlpx.plots.fit import fit_curve
+        from mlpx.plots.fit import fit_curve, fit_curves
 
-        train, test = self._train_set, self._test_set
+        title = self._title(summary)
+        if self.settings.replicas > 1:
+            x = np.linspace(-FAR, FAR, 400)
+            learned = self.weights() @ polynomial.features(x, self.settings.degree).T
+            return png(fit_curves(title, x, polynomial.true_curve(x), {"": learned}))
+        train, test = self._train_sets[0], self._test_sets[0]
         reach = max(VIEW, np.abs(np.concatenate([train.x, test.x])).max() + 0.1)
         x = np.linspace(-reach, reach, 800)
-        learned = polynomial.features(x, self.settings.degree) @ self.weights()
-        title = f"Polynomial of degree {self.settings.degree}: {summary}"
+        (learned,) = self.weights() @ polynomial.features(x, self.settings.degree).T
         return png(fit_curve(title, train, test, x, polynomial.true_curve(x), learned))
 
     def outcome(self, last: Mapping[str, float]) -> Outcome:
-        """Learned beside true weights, and the verdict."""
-        learned = self.weights()
-        true = polynomial.true_weights(max(len(learned), len(polynomial.TRUE_WEIGHTS)))[: len(learned)]
-        exact = polynomial.least_squares(self._train_set, self.settings.degree)
-        columns = [range(len(learned)), learned.tolist(), true.tolist(), exact.tolist()]
-        rows = list(zip(*columns, strict=True))
+        """Learned beside true weights, and the verdict; of replicas how many got which."""
+        figures = self.evaluate()
+        train_losses, _, expected = (listed(figures[name]) for name in COLUMNS)
+        judgements = [judge(*pair, self.settings.noise_std) for pair in zip(train_losses, expected, strict=True)]
+        counts = Counter(judged.verdict for judged in judgements).most_common()
+        facts: dict[str, Any] = {"verdict": judgements[0].verdict, "verdict_reason": judgements[0].reason}
+        verdict, reason = facts.values()
+        if (count := self.settings.replicas) > 1:
+            facts = {"verdicts": dict(counts)}
+            verdict = ", ".join(f"{number} {name}" for name, number in counts)
+            reason = f"{count} replicas, {replicas.in_words(figures, COLUMNS)}"
+        rows = self._weight_rows()
         text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerows([("power", "learned", "true", "least_squares"), *rows])
-        judged = judge(last["train_loss"], last["generalization_loss"], self.settings.noise_std)
+        csv.writer(text, lineterminator="\n").writerows([list(rows[0]), *(row.values() for row in rows)])
+        columns = [name for name in SHOWN if name in rows[0]]
         return Outcome(
             weights={"weight": self._weight[:, :, 0].contiguous().cpu()},  # (R, D); R = 1 fits nn.Linear(D, 1)
-            metrics=judged.numbers,
-            facts={"verdict": judged.verdict, "verdict_reason": judged.reason},
-            tables=[Table(("power", "learned", "true"), [row[:3] for row in rows])],
-            summary=f"{judged.verdict}: {judged.reason}",
+            metrics={
+                **figures,
+                "noise_floor": noise_floor(self.settings.noise_std),
+                **{name: figure([judged.numbers[name] for judged in judgements]) for name in JUDGED},
+            },
+            facts=facts,
+            tables=[Table(columns, [[row[name] for name in columns] for row in rows])],
+            summary=f"{verdict}: {reason}",
             files={"weights.csv": text.getvalue().encode()},
-            pictures={"fit.png": lambda: self._draw_fit(judged.verdict)},
+            pictures={"fit.png": lambda: self._draw_fit(verdict)},
         )
+
+    def _weight_rows(self) -> list[dict[str, float]]:
+        """A row a weight: learned, true, and exact least squares; of replicas their median and spread."""
+        learned = self.weights()
+        true = polynomial.true_weights(max(learned.shape[1], len(polynomial.TRUE_WEIGHTS)))
+        exact = np.stack([polynomial.least_squares(train, self.settings.degree) for train in self._train_sets])
+        figures: list[dict[str, Figure]] = [
+            {
+                "power": power,
+                "learned": figure(learned[:, power].tolist()),
+                "true": float(true[power]),
+                "least_squares": figure(exact[:, power].tolist()),
+            }
+            for power in range(learned.shape[1])
+        ]
+        return [replicas.summary(row) for row in figures]
 
 
 class Judgement(NamedTuple):
@@ -161,13 +199,12 @@ def judge(train_loss: float, generalization_loss: float, noise_std: float) -> Ju
 
     Underfitting: the training loss is more than twice the noise floor, so there is structure left to learn.
     Overfitting: else, the generalisation loss is more than twice the training loss (and above the floor), so what
-    was learned holds for the training set alone. Fitting: neither. The noise floor is the noise's variance, or
-    1e-4 of the labels' variance where the noise is smaller than that.
+    was learned holds for the training set alone. Fitting: neither.
     """
-    floor = max(noise_std**2, NEGLIGIBLE * polynomial.signal_variance())
+    floor = noise_floor(noise_std)
     to_noise = train_loss / floor
     to_train = generalization_loss / train_loss if train_loss > 0 else np.inf
-    numbers = {"noise_floor": floor, "train_to_noise": to_noise, "generalization_to_train": to_train}
+    numbers = dict(zip(JUDGED, (to_noise, to_train), strict=True))
     losses = f"generalisation loss {generalization_loss:.4g} is {to_train:.3g} times the training loss {train_loss:.4g}"
     if to_noise > TWICE:
         reason = f"training loss {train_loss:.4g} is {to_noise:.3g} times the noise floor {floor:.4g} (more than 2)"
@@ -179,3 +216,8 @@ def judge(train_loss: float, generalization_loss: float, noise_std: float) -> Ju
     else:
         reason = f"training loss {train_loss:.4g} and generalisation loss {generalization_loss:.4g} are negligible"
     return Judgement("fitting", reason, numbers)
+
+
+def noise_floor(noise_std: float) -> float:
+    """The noise's variance, or 1e-4 of the labels' variance where the noise is smaller than that."""
+    return max(noise_std**2, NEGLIGIBLE * polynomial.signal_variance())

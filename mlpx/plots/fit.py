@@ -1,4 +1,7 @@
-"""A learned curve among the points that it was fitted to, and how far it is from the truth."""
+"""Learned curves, and how far they are from the truth: one among its points, or many over each other."""
+
+import math
+from collections.abc import Mapping
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -12,6 +15,10 @@ Points = tuple[Array, Array]
 
 FEW_POINTS = 20
 MAX_POINTS = 1000
+
+GAP, MIN_OPACITY = 0.06, 0.05
+NEAR = 2.0  # standard deviations of x, within which 95 % of the examples lie
+MOST = (0.05, 0.95)  # quantiles of the replicas
 
 
 def fit_curve(title: str, train: Points, test: Points, x: Array, true: Array, learned: Array) -> Figure:
@@ -54,3 +61,35 @@ def _view(axes: Axes, shown: list[Array]) -> None:
     values = values[np.isfinite(values)]
     margin = 0.08 * (values.max() - values.min() or 1.0)
     axes.set_ylim(values.min() - margin, values.max() + margin)
+
+
+def fit_curves(title: str, x: Array, true: Array, panels: Mapping[str, Array]) -> Figure:
+    """Panels side by side, each of many curves (R, X) over ``x`` (X,), faint, learned from as many training sets.
+
+    Above they lie over the true curve, below is the same less the true curve. The lower view holds most curves where
+    most examples lie, so that what is beyond may leave it; its scale is the panel's own.
+    """
+    figure, first = new_figure("", "", "")
+    figure.suptitle(title, fontsize=13, y=0.97)
+    width = (0.97 - LEFT + GAP) / len(panels)
+    upper = first
+    for i, (name, learned) in enumerate(panels.items()):
+        place = (LEFT + i * width, width - GAP)
+        if i:
+            upper = figure.add_axes((0, 0, 1, 1), sharex=first, sharey=first)
+        lower = figure.add_axes((0, 0, 1, 1), sharex=first)
+        for axes, label, bottom in ((upper, "y", 0.53), (lower, "y less truth", 0.12)):
+            axes.set_position((place[0], bottom, place[1], 0.35))
+            plain(axes, "x" if axes is lower else "", "" if i else label)
+            axes.tick_params(labelbottom=axes is lower)
+        upper.set_title(name, fontsize=11)
+        opacity = max(MIN_OPACITY, 0.5 / math.sqrt(len(learned)))
+        for axes, curves, zero in ((upper, learned, true), (lower, learned - true, 0 * true)):
+            axes.plot(x, curves.T, color=ORANGE, linewidth=1, alpha=opacity, zorder=3)
+            axes.plot(x, zero, color=GREY, linewidth=1.6, linestyle="--", label="true curve", zorder=4)
+        upper.set_xlim(x[0], x[-1])
+        _view(upper, [true])
+        _view(lower, list(np.quantile((learned - true)[:, np.abs(x) <= NEAR], MOST, axis=0)))
+    first.plot([], [], color=ORANGE, label="a learned curve")
+    first.legend(frameon=False, fontsize=10, loc="lower right")
+    return figure

@@ -17,13 +17,17 @@ def _plain_number(value: float, _position: object) -> str:
 
 
 def loss_curves(
-    title: str, epochs: Sequence[float], curves: Mapping[str, Sequence[float]], floor: tuple[str, float] | None = None
+    title: str, rows: Mapping[str, Sequence[float]], labels: Mapping[str, str], floor: tuple[str, float] | None = None
 ) -> Figure:
-    """Up to three losses by epoch on a log scale, with a dashed ``floor`` (label, loss) that none can stay below."""
+    """Up to three losses, the columns of ``labels``, by epoch on a log scale.
+
+    A dashed ``floor`` (label, loss) is what none can stay below.
+    """
     figure, axes = new_figure(title, "epoch", "mean squared error")
-    for (label, losses), colour in zip(curves.items(), (BLUE, ORANGE, GREEN), strict=False):
-        marker = "o" if len(losses) < 3 else None
-        axes.plot(epochs, losses, label=label, color=colour, linewidth=2, marker=marker)
+    for (column, label), colour in zip(labels.items(), (BLUE, ORANGE, GREEN), strict=False):
+        marker = "o" if len(rows[column]) < 3 else None
+        axes.plot(rows["epoch"], rows[column], label=label, color=colour, linewidth=2, marker=marker)
+        _draw_band(axes, rows, column, colour)
     if floor is not None and floor[1] > 0:
         axes.axhline(floor[1], label=floor[0], color=GREY, linewidth=1.2, linestyle="--")
     _mark_whole_epochs(axes)
@@ -83,3 +87,10 @@ def _draw_columns(axes: Axes, rows: Mapping[str, Sequence[float]], *columns: str
         label, colour = PARTS[column.partition("_")[0]]
         marker = "o" if sum(map(math.isfinite, rows[column])) < 15 else None
         axes.plot(rows["epoch"], rows[column], label=label, color=colour, linewidth=2, marker=marker, markersize=4)
+        _draw_band(axes, rows, column, colour)
+
+
+def _draw_band(axes: Axes, rows: Mapping[str, Sequence[float]], column: str, colour: str) -> None:
+    """Of replicas, whose median the curve is, the span in which eight of ten lie."""
+    if f"{column}_p10" in rows:
+        axes.fill_between(rows["epoch"], rows[f"{column}_p10"], rows[f"{column}_p90"], color=colour, alpha=0.2, lw=0)

@@ -43,6 +43,8 @@ def save(folder: Path, checkpoint: Checkpoint) -> None:
     epoch, step = checkpoint.position
     for name, tensor in checkpoint.state.items():
         if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+            if checkpoint.settings.get("replicas", 1) > 1:  # they are the first axis of all that training changes
+                name += f" of replica {int(tensor.isfinite().flatten(1).all(1).int().argmin())}"
             raise Diverged("diverged", f"{name} is not finite {step} steps after epoch {epoch}", "Try a lower --lr.")
     state = {name: tensor.cpu() for name, tensor in checkpoint.state.items()}
     buffer = io.BytesIO()  # torch.save to a file hides why it failed

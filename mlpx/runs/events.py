@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 
@@ -10,6 +10,7 @@ from mlpx.runs.checks import Check
 from mlpx.runs.metrics import Rows
 from mlpx.settings.base import Settings
 from mlpx.training.loop import Progress, Task
+from mlpx.training.replicas import Figure
 
 
 @dataclass(frozen=True)
@@ -22,11 +23,14 @@ class Table:
 
 @dataclass(frozen=True)
 class Outcome:
-    """The end of a training: what joins ``run.json``, what is shown, and what is kept beside it."""
+    """The end of a training: what joins ``run.json``, what is shown, and what is kept beside it.
+
+    Of several replicas, ``metrics`` has all that each one ends with.
+    """
 
     weights: Mapping[str, torch.Tensor]
-    metrics: Mapping[str, float] = field(default_factory=dict)
-    facts: Mapping[str, str] = field(default_factory=dict)
+    metrics: Mapping[str, Figure] = field(default_factory=dict)
+    facts: Mapping[str, Any] = field(default_factory=dict)
     tables: Sequence[Table] = ()
     summary: str = ""
     files: Mapping[str, bytes] = field(default_factory=dict)

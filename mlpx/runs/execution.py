@@ -17,6 +17,7 @@ from mlpx.runs.events import End, Event, Experiment, Notice, Row
 from mlpx.runs.folder import Run
 from mlpx.runs.metrics import Metrics, row
 from mlpx.runs.provenance import describe
+from mlpx.training import replicas
 from mlpx.training.loop import START, EpochRecord, Position, Progress, fit, is_on_grid
 from mlpx.training.signals import StopFlag
 
@@ -126,12 +127,15 @@ class Execution:
     def _finish(self) -> Iterator[Event]:
         last = self._metrics.last()
         outcome = self._experiment.outcome(last)
-        files = {weights.NAME: weights.to_bytes(outcome.weights, self._experiment.settings), **outcome.files}
+        settings = self._experiment.settings
+        files = {weights.NAME: weights.to_bytes(outcome.weights, settings), **outcome.files}
+        if len(settings.seeds) > 1:
+            files["replicas.csv"] = replicas.to_csv(settings.seeds, outcome.metrics)
         for name, data in files.items():
             write_file(self._run.path / name, data)
         for name, draw in {"loss.png": self._draw_losses, **outcome.pictures}.items():
             yield from self._draw(name, draw)
-        metrics = {**last, **outcome.metrics}
+        metrics = {**last, **replicas.summary(outcome.metrics), **replicas.extremes(outcome.metrics)}
         failed = [check for check in self._checks if not check.holds(metrics)]
         exit_code = 128 + self._stop.signum if self._stop.signum is not None else 3 if failed else 0
         self._run.record_end("finished", exit_code, metrics, **outcome.facts)

@@ -76,7 +76,7 @@ class Run:
         self.document = {"status": "running", "exit_code": None, "started": _now(), **kept, "ended": None}
         self.update({**facts, "metrics": {}})
 
-    def record_end(self, status: str, exit_code: int, metrics: Mapping[str, float], **facts: str) -> None:
+    def record_end(self, status: str, exit_code: int, metrics: Mapping[str, float], **facts: Any) -> None:
         """Write how the run ended."""
         self.update({"status": status, "exit_code": exit_code, "metrics": metrics, "ended": _now(), **facts})
 

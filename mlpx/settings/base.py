@@ -2,6 +2,7 @@
 
 import os
 from abc import abstractmethod
+from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar, Literal, get_args, get_origin
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
@@ -15,6 +16,9 @@ def absolute(path: str) -> str:
 
 Seed = Annotated[int, Field(ge=0, le=2**63 - 1, description="Seed of data, initial weights and batch order")]
 Epochs = Annotated[int, Field(ge=1, le=10**9, description="Passes over the training set")]
+Replicas = Annotated[
+    int, Field(ge=1, le=10**5, description="Trainings side by side, with seeds from seed on, each of its own")
+]
 LearningRate = Annotated[float, Field(gt=0, description="Learning rate of SGD")]
 BatchSize = Annotated[int, Field(ge=1, le=10**9, description="Examples a step; more than there are means all")]
 WeightDecay = Annotated[float, Field(ge=0, description="L2 penalty: this times each weight joins its gradient")]
@@ -43,6 +47,11 @@ class Settings(BaseModel):
     eval_every: EvalEvery
 
     @property
+    def seeds(self) -> Sequence[int]:
+        """A seed for each replica."""
+        return (self.seed,)
+
+    @property
     def extendable(self) -> bool:
         """Whether a run may go on to more epochs: whether its steps so far would have been the same."""
         return True
@@ -51,6 +60,17 @@ class Settings(BaseModel):
     @abstractmethod
     def label(self) -> str:
         """What ends the run folder's name when ``--name`` is not given."""
+
+
+class ReplicatedSettings(Settings):
+    """Settings of an experiment that trains several replicas at once."""
+
+    replicas: Replicas
+
+    @property
+    def seeds(self) -> Sequence[int]:
+        """One after the other, from ``seed`` on."""
+        return range(self.seed, self.seed + self.replicas)
 
 
 def allowed(field: FieldInfo) -> str:

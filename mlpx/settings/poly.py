@@ -4,12 +4,21 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from mlpx.settings.base import BatchSize, Epochs, EvalEvery, LearningRate, Seed, Settings, WeightDecay
+from mlpx.settings.base import (
+    BatchSize,
+    Epochs,
+    EvalEvery,
+    LearningRate,
+    Replicas,
+    ReplicatedSettings,
+    Seed,
+    WeightDecay,
+)
 
 Examples = Annotated[int, Field(ge=1, le=1_000_000)]
 
 
-class PolySettings(Settings):
+class PolySettings(ReplicatedSettings):
     """Polynomial regression on noisy cubic data."""
 
     experiment: ClassVar[str] = "poly"
@@ -19,6 +28,7 @@ class PolySettings(Settings):
     num_test: Annotated[Examples, Field(description="Test examples")] = 100
     noise_std: Annotated[float, Field(ge=0, le=1e6, description="Standard deviation of the labels' noise")] = 0.1
     seed: Seed = 0
+    replicas: Replicas = 1
     epochs: Epochs = 400
     lr: LearningRate = 0.01
     batch_size: BatchSize = 10

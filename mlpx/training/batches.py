@@ -9,13 +9,21 @@ from torch import Tensor
 
 def generator(seed: int, purpose: str, number: int = 0, device: torch.device | str = "cpu") -> torch.Generator:
     """A generator of its own for each (seed, purpose, number), such as an epoch's or a step's."""
+    return torch.Generator(device).manual_seed(_key(seed, purpose, number))
+
+
+def _key(seed: int, purpose: str, number: int) -> int:
     digest = hashlib.blake2b(f"{seed} {purpose} {number}".encode(), digest_size=8).digest()
-    return torch.Generator(device).manual_seed(int.from_bytes(digest, "little") >> 1)
+    return int.from_bytes(digest, "little") >> 1
 
 
-def order(count: int, seed: int, epoch: int) -> Tensor:
-    """The order (count,) in which ``epoch`` takes the examples: a permutation, on the CPU."""
-    return torch.randperm(count, generator=generator(seed, "order", epoch))
+def orders(count: int, seeds: Sequence[int], epoch: int) -> Tensor:
+    """The orders (R, count) in which ``epoch`` takes the examples, a permutation for each seed, on the CPU."""
+    found = torch.empty(len(seeds), count, dtype=torch.int64)
+    source = torch.Generator()  # one for all: making it takes as long as all the rest
+    for seed, row in zip(seeds, found, strict=True):
+        torch.randperm(count, generator=source.manual_seed(_key(seed, "order", epoch)), out=row)
+    return found
 
 
 class Batches:
@@ -49,8 +57,7 @@ class Batches:
 
     def of_epoch(self, epoch: int) -> list[tuple[Tensor, Tensor, Tensor]]:
         """The batches (X, Xᵀ, y) of ``epoch``, X (R, B, D), y (R, B, 1): the caller's to overwrite until the next."""
-        orders = [order(self._count, seed, epoch) for seed in self._seeds]
-        index = torch.stack(orders).add_(self._first_rows).flatten()  # (R·N,) rows of the flattened sets
+        index = orders(self._count, self._seeds, epoch).add_(self._first_rows).flatten()  # (R·N,) of the flat sets
         index = index.to(self._features.device, non_blocking=True)
         torch.index_select(self._features, 0, index, out=self._ordered_features)
         torch.index_select(self._targets, 0, index, out=self._ordered_targets)

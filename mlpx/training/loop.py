@@ -1,13 +1,12 @@
 """THE training loop: a generator that trains and yields plain-number records; whoever reads them prints and stores."""
 
-import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple, Protocol
 
 from torch import Tensor
 
-from mlpx.errors import Diverged
+from mlpx.training.replicas import Figure, require_finite, summary
 
 
 class Position(NamedTuple):
@@ -44,8 +43,8 @@ class Task(Protocol):
     def train(self, epoch: int, step: int) -> Iterator[int]:
         """Train ``epoch`` (from 1), its first ``step`` steps being done; yield the steps done, wherever it may stop."""
 
-    def evaluate(self) -> dict[str, float]:
-        """The losses of the model as it stands, on the training and the test set."""
+    def evaluate(self) -> Mapping[str, Figure]:
+        """The losses of the model as it stands, on the training and the test set; of replicas, one each."""
 
     def state(self) -> dict[str, Tensor]:
         """All that training changes, for a checkpoint."""
@@ -71,8 +70,6 @@ def fit(task: Task, epochs: int, eval_every: int, position: Position = START, se
         for step in task.train(epoch, first_step):
             yield Progress(Position(epoch - 1, step), time.perf_counter() - began)
         if epoch == epochs or is_on_grid(epoch, eval_every):
-            values = task.evaluate()
-            yield EpochRecord(Position(epoch, 0), time.perf_counter() - began, values)
-            for name, value in values.items():
-                if not math.isfinite(value):
-                    raise Diverged("diverged", f"{name} is {value} at epoch {epoch}", "Try a lower --lr.")
+            figures = task.evaluate()
+            yield EpochRecord(Position(epoch, 0), time.perf_counter() - began, summary(figures))
+            require_finite(figures, epoch)
