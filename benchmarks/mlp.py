@@ -224,7 +224,7 @@ def main() -> None:
 
     data_dir = os.path.abspath(options.data_dir) if options.data_dir else ""
     raw = images.fetch("fashion-mnist", data_dir)
-    train, test = images.load("fashion-mnist", data_dir, 0)
+    train, test = images.load("fashion-mnist", data_dir)
     counts = len(train.labels), len(test.labels)
     if torch.cuda.is_available():
         on_cuda(data_dir)

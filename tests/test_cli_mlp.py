@@ -78,7 +78,7 @@ def test_weights_load_into_the_plain_network_and_give_the_recorded_figures(short
     net.load_state_dict(load_file(run / "weights.safetensors"))
     metrics = read_json(run)["metrics"]
     assert isinstance(metrics, dict)
-    for examples, name in zip(images.load("glyphs", "", 0), ("final_train", "test"), strict=True):
+    for examples, name in zip(images.load("glyphs", ""), ("final_train", "test"), strict=True):
         with torch.no_grad():
             logits = net(examples.images.double().div(255).float())
         labels = examples.labels.long()
@@ -152,7 +152,7 @@ def test_evaluate_and_predict_on_a_run_of_poly(program: Program, tmp_path: Path)
 
 def test_predict_classifies_files_in_order(short: tuple[Path, Result], program: Program, tmp_path: Path) -> None:
     run, _ = short
-    _, test = images.load("glyphs", "", 0)
+    _, test = images.load("glyphs", "")
     for i in range(30):
         Image.fromarray(test.images[i].numpy()).save(tmp_path / f"{i}.png")
     names = [f"{i}.png" for i in reversed(range(30))]
@@ -178,7 +178,7 @@ def test_predict_classifies_files_in_order(short: tuple[Path, Result], program: 
 def test_predict_names_a_shirt_a_shirt(program: Program, tmp_path: Path) -> None:
     folder = real_data("FashionMNIST")
     run = program("mlp", "--data-dir", folder, "--quiet").out.strip()
-    _, test = images.load("fashion-mnist", folder, 0)
+    _, test = images.load("fashion-mnist", folder)
     chosen = [i for label in range(10) for i in (test.labels == label).nonzero()[:50, 0].tolist()]
     names = [f"{i}.png" for i in chosen]
     for i, name in zip(chosen, names, strict=True):

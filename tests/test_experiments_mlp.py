@@ -10,11 +10,12 @@ from torch import nn
 
 from mlpx.data import images
 from mlpx.errors import InputError
-from mlpx.experiments import mlp
+from mlpx.experiments import classifier, mlp
 from mlpx.settings.mlp import MlpSettings
 from mlpx.training import graphs
 from mlpx.training.batches import orders
 from mlpx.training.loop import EpochRecord, fit
+from mlpx.training.replicas import listed
 
 CPU = torch.device("cpu")
 
@@ -56,7 +57,7 @@ def plain_epoch(task: mlp.Classification, train: images.Examples, test: images.E
 
 def assert_equals_plain_loop(settings: MlpSettings) -> None:
     task = mlp.build(settings, CPU)
-    train, test = images.load(settings.dataset, settings.data_dir, settings.seed)
+    train, test = images.load(settings.dataset, settings.data_dir)
     expected = plain_epoch(task, train, test)
     for _ in task.train(1, 0):
         pass
@@ -106,7 +107,18 @@ SMALL: dict[str, Any] = {"dataset": "glyphs", "num_train": 1000, "batch_size": 9
 RICH = {**SMALL, "momentum": 0.9, "dropout": 0.3, "weight_decay": 1e-3}
 
 
-@pytest.mark.parametrize("changes", [SMALL, RICH, {**SMALL, "hidden": []}])
+FULL = {
+    **RICH,
+    "batch_norm": True,
+    "jitter": 2,
+    "flip": True,
+    "label_smoothing": 0.1,
+    "schedule": "linear",
+    "epochs": 2,
+}
+
+
+@pytest.mark.parametrize("changes", [SMALL, RICH, {**SMALL, "hidden": []}, FULL, {**FULL, "replicas": 3}])
 @pytest.mark.parametrize("steps", [0, 4, 11])
 def test_a_task_that_was_stopped_goes_on_to_the_same_bits(changes: dict[str, Any], steps: int) -> None:
     settings = MlpSettings(**changes)
@@ -128,6 +140,22 @@ def test_a_task_that_was_stopped_goes_on_to_the_same_bits(changes: dict[str, Any
         assert torch.equal(tensor, second.state()[name]), name
 
 
+@pytest.mark.parametrize("changes", [{"dataset": "glyphs"}, {**FULL, "num_train": 5000}])
+def test_a_replica_equals_the_single_run_of_its_seed(changes: dict[str, Any]) -> None:
+    changes = {**changes, "epochs": 1}
+    together, _ = trained(**changes, seed=3, replicas=8)
+    figures = {**together.evaluate(), **together.final()}
+    worst = 0.0
+    for replica in range(8):
+        alone, _ = trained(**changes, seed=3 + replica)
+        for name, value in {**alone.evaluate(), **alone.final()}.items():
+            difference = abs(listed(figures[name])[replica] - listed(value)[0])
+            worst = max(worst, difference)
+            a_few_examples = 1e-3  # on the edge between two classes
+            assert difference <= (1e-4 if "loss" in name else a_few_examples), name
+    print(f"\nlargest difference to the single runs: {worst:.1e}")
+
+
 def test_dropout_differs_by_seed_and_step_and_learns() -> None:
     _, values = trained(**{**RICH, "hidden": [64]}, epochs=30, eval_every=30)
     print(f"\ntest accuracy with dropout: {values['test_accuracy']:.4f}")
@@ -137,7 +165,7 @@ def test_dropout_differs_by_seed_and_step_and_learns() -> None:
     for epoch in (1, 2):
         for _ in task.train(epoch, 0):
             assert task._noise is not None
-            noises.append(tuple(task._noise.tolist()))
+            noises.append(tuple(task._noise.flatten().tolist()))
     assert len(set(noises)) == len(noises) == 22
 
 
@@ -145,7 +173,7 @@ def test_fewer_examples_and_larger_batches_are_all_there_are() -> None:
     task = mlp.build(MlpSettings(dataset="glyphs", num_train=10**9, batch_size=10**9), CPU)
     assert list(task.train(1, 0)) == [1]
     few = mlp.build(MlpSettings(dataset="glyphs", num_train=100), CPU)
-    train, _ = images.load("glyphs", "", 0)
+    train, _ = images.load("glyphs", "")
     assert torch.equal(few._train.pixels, train.images[:100].flatten(1))
 
 
@@ -161,7 +189,7 @@ def test_state_of_another_shape_is_refused_naming_both() -> None:
 def test_wilson_interval_against_its_equation() -> None:
     """The bounds are the p at which the observed share lies 1.96 standard deviations away."""
     for share, count in ((0.85, 10_000), (0.0, 50), (1.0, 50), (0.5, 10)):
-        low, high = mlp.wilson_interval(share, count)
+        low, high = classifier.wilson_interval(share, count)
         assert 0 <= low + 1e-15 <= share <= high <= 1 + 1e-15 or share in (0, 1)
         for p in (low, high):
             assert (share - p) ** 2 == pytest.approx(1.959964**2 * p * (1 - p) / count, abs=1e-15)

@@ -176,7 +176,7 @@ def test_good_data_trains_and_is_read_once(
     assert kept.stat().st_size > 30_000
 
     (folder / LABELS).write_bytes(gz(idx_file((40,), b"\x03")))  # changed sources are read anew
-    train, _ = images.load("fashion-mnist", "data", 0)
+    train, _ = images.load("fashion-mnist", "data")
     assert set(train.labels.tolist()) == {3}
     assert len(list(Path("cache/mlpx/parsed").iterdir())) == 1
 
@@ -185,7 +185,7 @@ def test_plain_files_serve_as_gzipped_ones_do(folder: Path) -> None:
     for path in list(folder.iterdir()):
         path.with_suffix("").write_bytes(gzip.decompress(path.read_bytes()))
         path.unlink()
-    train, test = images.load("fashion-mnist", "data", 0)
+    train, test = images.load("fashion-mnist", "data")
     assert (train.images.shape, test.labels.shape) == ((40, 28, 28), (20,))
 
 

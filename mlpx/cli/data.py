@@ -11,5 +11,5 @@ def fetch(name: str, data_dir: str) -> None:
             corpora.read_lines(folder / file)
     else:
         folder = images.fetch(name, data_dir)
-        images.load(name, data_dir, seed=0)
+        images.load(name, data_dir)
     print(folder.absolute(), flush=True)

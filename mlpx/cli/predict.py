@@ -10,7 +10,7 @@ from mlpx.cli import train
 from mlpx.data import pictures
 from mlpx.data.images import CLASSES
 from mlpx.errors import UsageError, printable
-from mlpx.experiments import mlp
+from mlpx.experiments import classifier
 from mlpx.runs import reading, weights
 from mlpx.settings.mlp import MlpSettings
 from mlpx.training import devices
@@ -29,7 +29,7 @@ def predict(run: Path, images: Sequence[Path], device: str, *, as_json: bool) ->
         raise UsageError("predict", f"{run.name} is a run of {settings.experiment}", "Give a run of mlp.")
     learned = weights.read(run)
     read = torch.stack([pictures.read(path) for path in images])
-    probabilities = mlp.classify(settings, learned, read, devices.choose(device))
+    probabilities = classifier.classify(settings, learned, read, devices.choose(device))
     classes = CLASSES[settings.dataset]
     width = max(map(len, classes))
     for path, row in zip(images, probabilities.tolist(), strict=True):

@@ -4,7 +4,6 @@
 averages over an epoch, in which the weights change; the final ones are those of the weights at the end.
 """
 
-import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -13,22 +12,26 @@ import torch
 from torch import Tensor
 
 from mlpx.data import images
-from mlpx.data.images import CLASSES, SIDE, Examples
-from mlpx.models.mlp import Mlp, SgdRule, score
+from mlpx.data.images import SIDE, Examples
+from mlpx.experiments import classifier
+from mlpx.experiments.classifier import inputs, new_model, trained_model
+from mlpx.models.mlp import SgdRule, score
 from mlpx.runs.events import Outcome
 from mlpx.runs.metrics import Rows
 from mlpx.runs.weights import read as read_weights
 from mlpx.settings.mlp import MlpSettings
-from mlpx.training import graphs
+from mlpx.training import graphs, replicas
 from mlpx.training.batches import generator, orders
+from mlpx.training.jitter import Jitter
+from mlpx.training.replicas import Figure, figure, listed
+from mlpx.training.schedules import rate
 from mlpx.training.states import restore
 
 COLUMNS = ("train_loss", "train_accuracy", "test_loss", "test_accuracy")
 FINAL = ("final_train_loss", "final_train_accuracy", "test_loss", "test_accuracy")
+GAPS = ("loss_gap", "accuracy_gap", "test_accuracy_low", "test_accuracy_high")
 
-PRODUCTS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 SCORED_AT_ONCE = 1000
-NORMAL_QUANTILE = 1.959964  # 97.5 % of a normal distribution lie below
 
 
 def build(settings: MlpSettings, device: torch.device) -> "Classification":
@@ -38,46 +41,16 @@ def build(settings: MlpSettings, device: torch.device) -> "Classification":
 
 def metric_names(settings: MlpSettings) -> tuple[str, ...]:
     """The metrics that a finished run has."""
-    gaps = ("loss_gap", "accuracy_gap", "test_accuracy_low", "test_accuracy_high")
-    return ("epoch", *COLUMNS, "seconds", *FINAL[:2], *gaps)
+    count, ends = settings.replicas, (*FINAL[:2], *GAPS)
+    extremes = replicas.extreme_names((*COLUMNS, *ends), count)
+    return ("epoch", *replicas.names(COLUMNS, count), "seconds", *replicas.names(ends, count), *extremes)
 
 
 def final(settings: MlpSettings, device: torch.device, run: Path) -> dict[str, float]:
     """The figures of a run's weights, computed anew; raises InputError."""
     experiment = build(settings, device)
     experiment.load_weights(read_weights(run))
-    return experiment.final()
-
-
-def new_model(settings: MlpSettings, device: torch.device) -> Mlp:
-    """The untrained model."""
-    return Mlp(
-        [SIDE * SIDE, *settings.hidden, len(CLASSES[settings.dataset])],
-        generator(settings.seed, "weights"),
-        dropout=settings.dropout,
-        products=PRODUCTS[settings.precision],
-        device=device,
-    )
-
-
-def classify(settings: MlpSettings, weights: Mapping[str, Tensor], pictures: Tensor, device: torch.device) -> Tensor:
-    """The probability of each class for pictures (N, 28, 28), uint8, by a run's weights: (N, 10).
-
-    Raises:
-        InputError: the weights don't fit the settings.
-    """
-    model = new_model(settings, device)
-    _restore_weights(model, weights)
-    return model.log_probabilities(_inputs(pictures.flatten(1).to(device))).exp().cpu()
-
-
-def _restore_weights(model: Mlp, weights: Mapping[str, Tensor]) -> None:
-    restore(model.parameters(), weights, "weights.safetensors", "Train the run anew.")
-
-
-def _inputs(pixels: Tensor) -> Tensor:
-    """Pixels (B, 784), uint8, as numbers in [0, 1]."""
-    return pixels.float().div_(255)
+    return replicas.summary(experiment.final())
 
 
 class _Set(NamedTuple):
@@ -88,90 +61,116 @@ class _Set(NamedTuple):
 
 
 class Classification:
-    """The data, the model, and how it is trained and judged."""
-
-    columns = COLUMNS
+    """The data, the models of R replicas, and how they are trained and judged."""
 
     def __init__(self, settings: MlpSettings, device: torch.device) -> None:
         self.settings = settings
+        self.columns = replicas.names(COLUMNS, settings.replicas)
         self._device = device
-        train, self._test_examples = images.load(settings.dataset, settings.data_dir, settings.seed)
+        train, self._test_examples = images.load(settings.dataset, settings.data_dir)
         self._train = self._on_device(Examples(*(part[: settings.num_train] for part in train)))
         self._test = self._on_device(self._test_examples)
-        self._model = new_model(settings, device)
+        self._model = new_model(settings, device, batch_norm=settings.batch_norm)
+        self._loss_sum = torch.zeros(settings.replicas, dtype=torch.float64, device=device)  # of the epoch so far
+        self._num_right = torch.zeros(settings.replicas, dtype=torch.int64, device=device)
+        self._jitter: Jitter | None = None
+        if settings.jitter or settings.flip:
+            pixels = self._train.pixels.unflatten(1, (SIDE, SIDE))
+            self._jitter = Jitter(pixels, settings.jitter, flip=settings.flip)
+        self._noise = self._noise_source(min(settings.batch_size, len(self._train.labels)))
         self._rule = SgdRule(settings.lr, settings.momentum, settings.weight_decay)
-        self._loss_sum = torch.zeros((), dtype=torch.float64, device=device)  # of the epoch so far
-        self._num_right = torch.zeros((), dtype=torch.int64, device=device)
-        batch_size = min(settings.batch_size, len(self._train.labels))
-        self._noise = self._noise_source(batch_size)
-        self._full_step: graphs.Step | None = None if device.type == "cuda" else self._step
+        # A graph is a step with one learning rate.
+        is_recorded = device.type == "cuda" and settings.schedule == "constant"
+        self._full_step: graphs.Step | None = None if is_recorded else self._step
 
     def _on_device(self, examples: Examples) -> _Set:
         return _Set(examples.images.flatten(1).to(self._device), examples.labels.to(self._device, torch.int64))
 
     def _noise_source(self, batch_size: int) -> Tensor | None:
-        """Room for 16 random bits for each hidden unit of a batch, in words of 64."""
+        """Room for 16 random bits for each hidden unit of a batch, in words of 64, a row a replica."""
         if not self._model.drops:
             return None
-        return torch.zeros(math.ceil(batch_size * sum(self._model.hidden) / 4), dtype=torch.int64, device=self._device)
+        words = -(-batch_size * sum(self._model.hidden) // 4)
+        return torch.zeros(self.settings.replicas, words, dtype=torch.int64, device=self._device)
 
     def train(self, epoch: int, step: int) -> Iterator[int]:
         """Train an epoch from ``step`` on, and yield the steps done after each."""
         if step == 0:
             self._loss_sum.zero_()
             self._num_right.zero_()
-        count = len(self._train.labels)
-        batches = orders(count, [self.settings.seed], epoch)[0].to(self._device).split(self.settings.batch_size)
+        batches = self._choices(epoch).to(self._device).split(self.settings.batch_size, dim=1)
         if self._full_step is None:
             self._full_step = graphs.record(self._step, batches[0], self.state().values())
-        for number, rows in enumerate(batches[step:], start=step):
-            if self._noise is not None:
-                key = (epoch - 1) * len(batches) + number
-                source = generator(self.settings.seed, "dropout", key, self._device)
-                self._noise.random_(-(2**63), None, generator=source)
-            if len(rows) == len(batches[0]):
-                self._full_step(rows)
+        for number, chosen in enumerate(batches[step:], start=step):
+            self._prepare((epoch - 1) * len(batches) + number, len(batches))
+            if chosen.shape == batches[0].shape:
+                self._full_step(chosen)
             else:
-                self._step(rows)
+                self._step(chosen)
             yield number + 1
 
-    def _step(self, rows: Tensor) -> None:
-        """Learn from these rows (B,) of the training set; nothing here waits for the device."""
-        labels = self._train.labels.index_select(0, rows)
-        x = _inputs(self._train.pixels.index_select(0, rows))
+    def _choices(self, epoch: int) -> Tensor:
+        """The rows of the training set in the order of ``epoch``, and how each image moves: (R, N, 1 or 4)."""
+        count, settings = len(self._train.labels), self.settings
+        rows = orders(count, settings.seeds, epoch)[..., None]
+        if self._jitter is None:
+            return rows
+        strength = 1 - (epoch - 1) / settings.epochs
+        return torch.cat([rows, self._jitter.draw(count, settings.seeds, epoch, strength)], dim=2)
+
+    def _prepare(self, step: int, steps_an_epoch: int) -> None:
+        """Make ready what a step needs beside its batch; ``step`` counts from 0 over all epochs."""
+        settings = self.settings
+        if settings.schedule != "constant":
+            lr = rate(settings.schedule, settings.lr, step + 1, 0, settings.epochs * steps_an_epoch)
+            self._rule = self._rule._replace(lr=lr)
+        if self._noise is not None:
+            for seed, row in zip(settings.seeds, self._noise, strict=True):
+                row.random_(-(2**63), None, generator=generator(seed, "dropout", step, self._device))
+
+    def _step(self, chosen: Tensor) -> None:
+        """Learn from these of :meth:`_choices`, (R, B, …); nothing here waits for the device."""
+        rows = chosen[..., 0]
+        labels = self._train.labels[rows]
+        if self._jitter is None:
+            pixels = self._train.pixels.index_select(0, rows.flatten()).unflatten(0, rows.shape)
+        else:
+            pixels = self._jitter.moved(rows, chosen[..., 1:]).flatten(2)
         noise = None
         if self._noise is not None:
             width = sum(self._model.hidden)
-            noise = self._noise.view(torch.int16)[: len(rows) * width].view(len(rows), width)
-        loss_sum, num_right = score(self._model.sgd_step(x, labels, self._rule, noise), labels)
+            noise = self._noise.view(torch.int16)[:, : rows.shape[1] * width].unflatten(1, (-1, width))
+        smoothing = self.settings.label_smoothing
+        loss_sum, num_right = score(self._model.sgd_step(inputs(pixels), labels, self._rule, noise, smoothing), labels)
         self._loss_sum += loss_sum
         self._num_right += num_right
 
     def _predict(self, examples: _Set) -> Tensor:
-        """Log-probabilities (N, 10)."""
+        """Log-probabilities (R, N, 10)."""
+        model = self._model.folded()
         blocks = examples.pixels.split(SCORED_AT_ONCE)
-        return torch.cat([self._model.log_probabilities(_inputs(block)) for block in blocks])
+        return torch.cat([model.log_probabilities(inputs(block)) for block in blocks], dim=1)
 
-    def _judge(self, examples: _Set) -> tuple[float, float]:
+    def _judge(self, examples: _Set) -> tuple[Figure, Figure]:
         """Loss and accuracy on all examples."""
-        loss_sum, num_right = score(self._predict(examples), examples.labels)
-        return float(loss_sum) / len(examples.labels), float(num_right) / len(examples.labels)
+        return self._per_example(*score(self._predict(examples), examples.labels), len(examples.labels))
 
-    def evaluate(self) -> dict[str, float]:
+    def _per_example(self, loss_sum: Tensor, num_right: Tensor, count: int) -> tuple[Figure, Figure]:
+        return figure(loss_sum.div(count).tolist()), figure(num_right.double().div(count).tolist())
+
+    def evaluate(self) -> dict[str, Figure]:
         """Running averages of the epoch, and the figures on the test set."""
-        count = len(self._train.labels)
-        running = (float(self._loss_sum) / count, float(self._num_right) / count)
+        running = self._per_example(self._loss_sum, self._num_right, len(self._train.labels))
         return dict(zip(COLUMNS, (*running, *self._judge(self._test)), strict=True))
 
-    def final(self) -> dict[str, float]:
+    def final(self) -> dict[str, Figure]:
         """Loss and accuracy of the weights as they are, on the whole training set and the test set."""
         return dict(zip(FINAL, (*self._judge(self._train), *self._judge(self._test)), strict=True))
 
     def state(self) -> dict[str, Tensor]:
         """Weights, the running sums, and momentum's memory where there is any."""
         velocities = self._model.velocities() if self.settings.momentum else {}
-        sums = {"loss_sum": self._loss_sum, "num_right": self._num_right}
-        return {**self._model.parameters(), **velocities, **sums}
+        return {**self._model.state(), **velocities, "loss_sum": self._loss_sum, "num_right": self._num_right}
 
     def load_state(self, state: dict[str, Tensor]) -> None:
         """Put back what :meth:`state` gave; raises InputError where names, shapes or types differ."""
@@ -179,79 +178,53 @@ class Classification:
 
     def load_weights(self, weights: Mapping[str, Tensor]) -> None:
         """Take a run's weights; raises InputError where they don't fit."""
-        _restore_weights(self._model, weights)
+        self._model = trained_model(self.settings, weights, self._device)
 
     def draw_losses(self, rows: Rows) -> bytes:
         """Losses and accuracies by epoch."""
         from mlpx.plots.figure import png  # matplotlib takes half a second to import: only when something is drawn
         from mlpx.plots.loss import losses_and_accuracies
 
-        return png(losses_and_accuracies(f"MLP on {self.settings.dataset}", rows))
+        return png(losses_and_accuracies(classifier.title(self.settings), rows))
 
     def outcome(self, last: Mapping[str, float]) -> Outcome:
         """The figures of the final weights, and pictures of what was learned and mistaken."""
+        settings, labels = self.settings, self._test_examples.labels
         final = self.final()
-        low, high = wilson_interval(final["test_accuracy"], len(self._test.labels))
-        gaps = {
-            "loss_gap": final["test_loss"] - final["final_train_loss"],
-            "accuracy_gap": final["final_train_accuracy"] - final["test_accuracy"],
-        }
         log_probabilities = self._predict(self._test).cpu()
-        weights = {name: tensor.cpu().contiguous() for name, tensor in self._model.parameters().items()}
-        summary = (
-            f"test accuracy {final['test_accuracy']:.2%} (95 % interval {low:.2%} to {high:.2%}), "
-            f"on the training set {final['final_train_accuracy']:.2%}"
-        )
+        weights = {name: tensor.cpu().contiguous() for name, tensor in self._model.folded().parameters().items()}
         return Outcome(
             weights=weights,
-            metrics={**final, **gaps, "test_accuracy_low": low, "test_accuracy_high": high},
-            summary=summary,
+            metrics={**self.evaluate(), **final, **self._gaps(final)},
+            summary=self._summary(final),
             pictures={
-                "confusion.png": lambda: self._draw_confusion(log_probabilities),
-                "mistakes.png": lambda: self._draw_mistakes(log_probabilities),
-                "filters.png": lambda: self._draw_filters(weights["1.weight"]),
+                "confusion.png": lambda: classifier.draw_confusion(settings, labels, log_probabilities),
+                "mistakes.png": lambda: classifier.draw_mistakes(settings, self._test_examples, log_probabilities),
+                "filters.png": lambda: classifier.draw_filters(settings, self._model.folded().weights[0]),
             },
         )
 
-    def _draw_confusion(self, log_probabilities: Tensor) -> bytes:
-        from mlpx.plots.confusion import confusion_matrix
-        from mlpx.plots.figure import png
+    def _gaps(self, final: Mapping[str, Figure]) -> dict[str, Figure]:
+        """What lies between the training and the test set, and the interval of the test accuracy."""
+        train_losses, train_accuracies, test_losses, test_accuracies = (listed(final[name]) for name in FINAL)
+        gaps = [
+            (test_loss - train_loss, train_accuracy - test_accuracy, *self._interval(test_accuracy))
+            for train_loss, train_accuracy, test_loss, test_accuracy in zip(
+                train_losses, train_accuracies, test_losses, test_accuracies, strict=True
+            )
+        ]
+        return {name: figure(list(values)) for name, values in zip(GAPS, zip(*gaps, strict=True), strict=True)}
 
-        classes = CLASSES[self.settings.dataset]
-        pairs = self._test_examples.labels.long() * len(classes) + log_probabilities.argmax(1)
-        counts = pairs.bincount(minlength=len(classes) ** 2).view(len(classes), len(classes))
-        return png(confusion_matrix(f"{self._title()}: what the test images were taken for", classes, counts.numpy()))
+    def _interval(self, accuracy: float) -> tuple[float, float]:
+        return classifier.wilson_interval(accuracy, len(self._test.labels))
 
-    def _draw_mistakes(self, log_probabilities: Tensor) -> bytes:
-        from mlpx.plots.figure import png
-        from mlpx.plots.tiles import TILES, captioned_images
-
-        confidences, guesses = log_probabilities.exp().max(1)
-        labels = self._test_examples.labels.long()
-        surest = (confidences * (guesses != labels)).argsort(descending=True, stable=True)[:TILES]
-        surest = surest[guesses[surest] != labels[surest]]
-        classes = CLASSES[self.settings.dataset]
-        captions = [(classes[labels[i]], f"{classes[guesses[i]]}, {confidences[i]:.0%}") for i in surest.tolist()]
-        wrong = int((guesses != labels).sum())
-        title = f"{self._title()}: the surest of {wrong:,} mistakes (truth, guess)"
-        return png(captioned_images(title, self._test_examples.images[surest].numpy(), captions))
-
-    def _draw_filters(self, weight: Tensor) -> bytes:
-        from mlpx.plots.figure import png
-        from mlpx.plots.tiles import signed_images
-
-        return png(signed_images(f"{self._title()}: weights of the first layer", weight.view(-1, SIDE, SIDE).numpy()))
-
-    def _title(self) -> str:
-        return f"MLP on {self.settings.dataset}"
-
-
-def wilson_interval(share: float, count: int) -> tuple[float, float]:
-    """The 95 % interval of a probability of which ``count`` trials showed ``share``: Wilson (1927).
-
-    (p + z²/2n ± z √(p(1-p)/n + z²/4n²)) / (1 + z²/n) with z the normal distribution's 97.5 % quantile.
-    """
-    z = NORMAL_QUANTILE
-    middle = share + z**2 / (2 * count)
-    reach = z * math.sqrt(share * (1 - share) / count + z**2 / (4 * count**2))
-    return (middle - reach) / (1 + z**2 / count), (middle + reach) / (1 + z**2 / count)
+    def _summary(self, final: Mapping[str, Figure]) -> str:
+        names = ("test_accuracy", "final_train_accuracy")
+        if self.settings.replicas > 1:
+            return f"{self.settings.replicas} replicas, {replicas.in_words(final, names)}"
+        (accuracy,), (train_accuracy,) = (listed(final[name]) for name in names)
+        low, high = self._interval(accuracy)
+        return (
+            f"test accuracy {accuracy:.2%} (95 % interval {low:.2%} to {high:.2%}), "
+            f"on the training set {train_accuracy:.2%}"
+        )

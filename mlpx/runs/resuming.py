@@ -22,7 +22,7 @@ def extend(settings: Settings, epochs: int | None) -> Settings:
     if epochs is None or epochs == settings.epochs:
         return settings
     if not settings.extendable:
-        why = "its learning rates, or the mean of its weights, depend on how many it has"
+        why = "what it has learned so far depends on how many it has"
         raise UsageError(
             "--epochs", f"this run cannot have other than {settings.epochs} epochs: {why}", "Start a new run."
         )
@@ -51,6 +51,8 @@ def read_checkpoint(run: Run, settings: Settings) -> tuple[Checkpoint | None, li
 
 def _require_same(before: dict[str, Any], settings: Settings, path: Path) -> None:
     """Every setting must be as it was, but for more epochs and for where things lie."""
+    defaults = {name: field.default for name, field in type(settings).model_fields.items()}
+    before = defaults | before  # a setting newer than the run has its default
     after = settings.model_dump()
     keys = sorted((before.keys() | after.keys()) - settings.places)
     differ = [key for key in keys if before.get(key) != after.get(key)]

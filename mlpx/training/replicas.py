@@ -83,7 +83,11 @@ def main_columns(columns: Iterable[str]) -> list[str]:
 def in_words(figures: Mapping[str, Figure], names: Sequence[str]) -> str:
     """Mean ± standard deviation of each of ``names``."""
     found = summary(figures)
-    parts = [f"{name.replace('_', ' ')} {found[f'{name}_mean']:.4g} ± {found[f'{name}_std']:.2g}" for name in names]
+    parts = []
+    for name in names:
+        mean, std = found[f"{name}_mean"], found[f"{name}_std"]
+        spread = f"{mean:.2%} ± {std:.2%}" if name.endswith("accuracy") else f"{mean:.4g} ± {std:.2g}"
+        parts.append(f"{name.replace('_', ' ')} {spread}")
     return f"{', '.join(parts)} (mean ± standard deviation)"
 
 
