@@ -69,8 +69,9 @@ def draw_confusion(settings: MlpSettings, labels: Tensor, log_probabilities: Ten
     classes = CLASSES[settings.dataset]
     pairs = labels.long() * len(classes) + log_probabilities.argmax(2)  # (R, N)
     counts = pairs.flatten().bincount(minlength=len(classes) ** 2).view(len(classes), len(classes))
-    mean = counts.double().div(len(pairs)).round().long()
-    return png(confusion_matrix(f"{title(settings)}: what the test images were taken for", classes, mean.numpy()))
+    counts = counts.double().div(len(pairs)).round().long()
+    heading = f"{title(settings)}: what the test images were taken for{', on average' * (len(pairs) > 1)}"
+    return png(confusion_matrix(heading, classes, counts.numpy()))
 
 
 def draw_mistakes(settings: MlpSettings, examples: Examples, log_probabilities: Tensor) -> bytes:
@@ -101,5 +102,5 @@ def draw_filters(settings: MlpSettings, weight: Tensor) -> bytes:
 
 def title(settings: MlpSettings) -> str:
     """What a picture is of."""
-    count = f"Mean of {settings.replicas} MLPs" if settings.replicas > 1 else "MLP"
-    return f"{count} on {settings.dataset}"
+    models = f"{settings.replicas} MLPs" if settings.replicas > 1 else "MLP"
+    return f"{models} on {settings.dataset}"

@@ -185,7 +185,8 @@ class Classification:
         from mlpx.plots.figure import png  # matplotlib takes half a second to import: only when something is drawn
         from mlpx.plots.loss import losses_and_accuracies
 
-        return png(losses_and_accuracies(classifier.title(self.settings), rows))
+        band = ": median, and band of eight in ten" if self.settings.replicas > 1 else ""
+        return png(losses_and_accuracies(classifier.title(self.settings) + band, rows))
 
     def outcome(self, last: Mapping[str, float]) -> Outcome:
         """The figures of the final weights, and pictures of what was learned and mistaken."""
@@ -221,7 +222,7 @@ class Classification:
     def _summary(self, final: Mapping[str, Figure]) -> str:
         names = ("test_accuracy", "final_train_accuracy")
         if self.settings.replicas > 1:
-            return f"{self.settings.replicas} replicas, {replicas.in_words(final, names)}"
+            return f"{self.settings.replicas} replicas: {replicas.in_words(final, names)}"
         (accuracy,), (train_accuracy,) = (listed(final[name]) for name in names)
         low, high = self._interval(accuracy)
         return (

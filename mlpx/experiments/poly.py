@@ -118,7 +118,8 @@ class Poly:
         from mlpx.plots.loss import loss_curves
 
         floor = (f"noise floor {self.settings.noise_std**2:g}", self.settings.noise_std**2)
-        return png(loss_curves(self._title("loss"), rows, LABELS, floor))
+        band = ", median and band of eight in ten" if self.settings.replicas > 1 else ""
+        return png(loss_curves(self._title(f"loss{band}"), rows, LABELS, floor))
 
     def _title(self, about: str) -> str:
         of = f"{self.settings.replicas} polynomials" if self.settings.replicas > 1 else "Polynomial"
@@ -150,7 +151,7 @@ class Poly:
         if (count := self.settings.replicas) > 1:
             facts = {"verdicts": dict(counts)}
             verdict = ", ".join(f"{number} {name}" for name, number in counts)
-            reason = f"{count} replicas, {replicas.in_words(figures, COLUMNS)}"
+            reason = replicas.in_words(figures, COLUMNS)
         rows = self._weight_rows()
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerows([list(rows[0]), *(row.values() for row in rows)])
@@ -164,7 +165,7 @@ class Poly:
             },
             facts=facts,
             tables=[Table(columns, [[row[name] for name in columns] for row in rows])],
-            summary=f"{verdict}: {reason}",
+            summary=f"{verdict}: {reason}" if count == 1 else f"{count} replicas: {verdict}; {reason}",
             files={"weights.csv": text.getvalue().encode()},
             pictures={"fit.png": lambda: self._draw_fit(verdict)},
         )

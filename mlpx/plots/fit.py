@@ -16,7 +16,7 @@ Points = tuple[Array, Array]
 FEW_POINTS = 20
 MAX_POINTS = 1000
 
-GAP, MIN_OPACITY = 0.06, 0.05
+GAP, MIN_OPACITY = 0.05, 0.05
 NEAR = 2.0  # standard deviations of x, within which 95 % of the examples lie
 MOST = (0.05, 0.95)  # quantiles of the replicas
 
@@ -71,18 +71,21 @@ def fit_curves(title: str, x: Array, true: Array, panels: Mapping[str, Array]) -
     """
     figure, first = new_figure("", "", "")
     figure.suptitle(title, fontsize=13, y=0.97)
-    width = (0.97 - LEFT + GAP) / len(panels)
+    figure.set_size_inches(max(8, 4 * len(panels)), 4.5)
+    margin = LEFT * 8 / figure.get_figwidth()
+    width = (0.97 - margin + GAP) / len(panels)
     upper = first
     for i, (name, learned) in enumerate(panels.items()):
-        place = (LEFT + i * width, width - GAP)
+        place = (margin + i * width, width - GAP)
         if i:
             upper = figure.add_axes((0, 0, 1, 1), sharex=first, sharey=first)
         lower = figure.add_axes((0, 0, 1, 1), sharex=first)
         for axes, label, bottom in ((upper, "y", 0.53), (lower, "y less truth", 0.12)):
             axes.set_position((place[0], bottom, place[1], 0.35))
             plain(axes, "x" if axes is lower else "", "" if i else label)
+            axes.yaxis.set_label_coords(-0.72 * margin / place[1], 0.5)
             axes.tick_params(labelbottom=axes is lower)
-        upper.set_title(name, fontsize=11)
+        upper.set_title(name, fontsize=10)
         opacity = max(MIN_OPACITY, 0.5 / math.sqrt(len(learned)))
         for axes, curves, zero in ((upper, learned, true), (lower, learned - true, 0 * true)):
             axes.plot(x, curves.T, color=ORANGE, linewidth=1, alpha=opacity, zorder=3)
