@@ -39,18 +39,17 @@ VARIATIONS = {
 }
 
 
-def trained(name: str, options: Sequence[str], runs: Path, threads: int) -> dict[str, Any]:
-    """The run.json of the finished run of that name; prints nothing."""
-    found = sorted(runs.glob(f"*-transformer-{name}"))
+def trained(command: Sequence[str], name: str, runs: Path, threads: int) -> Path:
+    """The finished run of that name, by an mlpx training command; prints nothing."""
+    found = sorted(runs.glob(f"*-{command[0]}-{name}"))
     if not found or json.loads((found[-1] / "run.json").read_text())["status"] != "finished":
-        new = ["transformer", "--config", str(PRESET), *options, "--name", name, "--runs-dir", str(runs)]
-        command = ["resume", str(found[-1])] if found else new
+        new = [*command, "--name", name, "--runs-dir", str(runs)]
+        started = ["resume", str(found[-1])] if found else new
         environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
-        arguments = [sys.executable, "-m", "mlpx", *command, "--quiet"]
+        arguments = [sys.executable, "-m", "mlpx", *started, "--quiet"]
         subprocess.run(arguments, env=environment, check=True, stdout=subprocess.DEVNULL)
-        found = sorted(runs.glob(f"*-transformer-{name}"))
-    document: dict[str, Any] = json.loads((found[-1] / "run.json").read_text())
-    return document
+        found = sorted(runs.glob(f"*-{command[0]}-{name}"))
+    return found[-1]
 
 
 def spread(figures: Sequence[float]) -> str:
@@ -77,8 +76,10 @@ def main() -> None:
 
     def train(name: str, seed: int) -> dict[str, Any]:
         common = ["--epochs", str(epochs), "--both-ways", str(both_ways), "--seed", str(seed)]
-        changes = [*common, *VARIATIONS[name].split()]
-        return trained(f"{name}-{epochs}-seed{seed}", changes, options.runs_dir, threads)
+        command = ["transformer", "--config", str(PRESET), *common, *VARIATIONS[name].split()]
+        run = trained(command, f"{name}-{epochs}-seed{seed}", options.runs_dir, threads)
+        document: dict[str, Any] = json.loads((run / "run.json").read_text())
+        return document
 
     names = options.names or list(VARIATIONS)
     print(f"{epochs} epochs, {options.seeds} seeds\n")
