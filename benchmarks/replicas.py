@@ -23,11 +23,12 @@ from mlpx.settings.poly import PolySettings
 from mlpx.training.loop import fit
 
 CPU = torch.device("cpu")
+SEED = 256  # of the first 256 seeds one diverges, 247, with an example 4.6 standard deviations out
 
 
 def poly_loop(replicas: int) -> float:
     """Seconds of mlpx's training loop, its rows evaluated."""
-    settings = PolySettings(degree=DEGREE, epochs=EPOCHS, replicas=replicas)
+    settings = PolySettings(degree=DEGREE, epochs=EPOCHS, replicas=replicas, seed=SEED)
     threads = torch.get_num_threads()
     task = poly.build(settings, CPU)
     began = time.perf_counter()

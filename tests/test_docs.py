@@ -16,7 +16,7 @@ from mlpx.settings.files import resolve
 from mlpx.settings.transformer import FILES
 
 PRESETS = sorted((ROOT / "configs").glob("*.toml"))
-TRAINED_LONG = ("transformer-reverse", "transformer-multi30k")
+TRAINED_LONG = ("mlp-best", "transformer-reverse", "transformer-multi30k")
 SLOW = {path.stem: pytest.param(path, marks=pytest.mark.slow) for path in PRESETS if path.stem in TRAINED_LONG}
 README = (ROOT / "README.md").read_text()
 

@@ -26,3 +26,17 @@ def test_epochs_are_marked_by_whole_numbers_that_lie_in_sight(epochs: list[float
             assert seen, axes.get_title()
             assert seen == [round(tick) for tick in seen]
             assert len(seen) < 12
+
+
+def test_replicas_have_a_band_around_their_median() -> None:
+    names = ("train_loss", "test_loss", "train_accuracy", "test_accuracy")
+    rows = {"epoch": [1.0, 2.0], **{name: [0.5, 0.25] for name in names}}
+    bands = {f"{name}_{kind}": [value, value / 2] for name in names for kind, value in (("p10", 0.4), ("p90", 0.6))}
+    for with_bands, count in ((rows, 0), (rows | bands, 2)):
+        drawn = [
+            *loss_curves("poly", with_bands, {"train_loss": "training", "test_loss": "test"}).axes,
+            *losses_and_accuracies("mlp", with_bands).axes,
+        ]
+        assert [len(axes.collections) for axes in drawn] == [count, count, count]
+    low, high = drawn[0].collections[0].get_datalim(drawn[0].transData).intervaly
+    assert (low, high) == (0.2, 0.6)

@@ -89,6 +89,7 @@ add_training_command(
     examples(
         "mlpx poly --degree 1",
         "mlpx poly --degree 19 --epochs 1500",
+        "mlpx poly --degree 19 --epochs 1500 --replicas 100 --check 'max_test_loss < 2'",
         "mlpx poly --config configs/poly-fit.toml --seed 7 --check 'test_loss < 0.05'",
     ),
 )
@@ -101,6 +102,7 @@ add_training_command(
         "mlpx mlp --data-dir data --check 'test_accuracy > 0.7'",
         "mlpx mlp --hidden 512 --hidden 256 --dropout 0.2 --momentum 0.9 --lr 0.02",
         "mlpx mlp --hidden none --name softmax-regression",
+        "mlpx mlp --config configs/mlp-best.toml --replicas 3",
     ),
 )
 

@@ -70,8 +70,8 @@ def draw_confusion(settings: MlpSettings, labels: Tensor, log_probabilities: Ten
     pairs = labels.long() * len(classes) + log_probabilities.argmax(2)  # (R, N)
     counts = pairs.flatten().bincount(minlength=len(classes) ** 2).view(len(classes), len(classes))
     counts = counts.double().div(len(pairs)).round().long()
-    heading = f"{title(settings)}: what the test images were taken for{', on average' * (len(pairs) > 1)}"
-    return png(confusion_matrix(heading, classes, counts.numpy()))
+    what = "average guesses on the test images" if len(pairs) > 1 else "what the test images were taken for"
+    return png(confusion_matrix(f"{title(settings)}: {what}", classes, counts.numpy()))
 
 
 def draw_mistakes(settings: MlpSettings, examples: Examples, log_probabilities: Tensor) -> bytes:

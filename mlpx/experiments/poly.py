@@ -145,13 +145,7 @@ class Poly:
         figures = self.evaluate()
         train_losses, _, expected = (listed(figures[name]) for name in COLUMNS)
         judgements = [judge(*pair, self.settings.noise_std) for pair in zip(train_losses, expected, strict=True)]
-        counts = Counter(judged.verdict for judged in judgements).most_common()
-        facts: dict[str, Any] = {"verdict": judgements[0].verdict, "verdict_reason": judgements[0].reason}
-        verdict, reason = facts.values()
-        if (count := self.settings.replicas) > 1:
-            facts = {"verdicts": dict(counts)}
-            verdict = ", ".join(f"{number} {name}" for name, number in counts)
-            reason = replicas.in_words(figures, COLUMNS)
+        facts, verdict, summary = _in_words(judgements, figures)
         rows = self._weight_rows()
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerows([list(rows[0]), *(row.values() for row in rows)])
@@ -165,7 +159,7 @@ class Poly:
             },
             facts=facts,
             tables=[Table(columns, [[row[name] for name in columns] for row in rows])],
-            summary=f"{verdict}: {reason}" if count == 1 else f"{count} replicas: {verdict}; {reason}",
+            summary=summary,
             files={"weights.csv": text.getvalue().encode()},
             pictures={"fit.png": lambda: self._draw_fit(verdict)},
         )
@@ -193,6 +187,17 @@ class Judgement(NamedTuple):
     verdict: str
     reason: str
     numbers: dict[str, float]
+
+
+def _in_words(judgements: Sequence[Judgement], figures: Mapping[str, Figure]) -> tuple[dict[str, Any], str, str]:
+    """The verdict for ``run.json``, in a word or two, and in a sentence; of replicas how many got which."""
+    if len(judgements) == 1:
+        verdict, reason, _ = judgements[0]
+        return {"verdict": verdict, "verdict_reason": reason}, verdict, f"{verdict}: {reason}"
+    counts = Counter(judged.verdict for judged in judgements).most_common()
+    verdicts = ", ".join(f"{count} {verdict}" for verdict, count in counts)
+    losses = replicas.in_words(figures, COLUMNS)
+    return {"verdicts": dict(counts)}, verdicts, f"{len(judgements)} replicas: {verdicts}; {losses}"
 
 
 def judge(train_loss: float, generalization_loss: float, noise_std: float) -> Judgement:

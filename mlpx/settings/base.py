@@ -17,7 +17,7 @@ def absolute(path: str) -> str:
 Seed = Annotated[int, Field(ge=0, le=2**63 - 1, description="Seed of data, initial weights and batch order")]
 Epochs = Annotated[int, Field(ge=1, le=10**9, description="Passes over the training set")]
 Replicas = Annotated[
-    int, Field(ge=1, le=10**5, description="Trainings side by side, with seeds from seed on, each of its own")
+    int, Field(ge=1, le=10**5, description="Trainings side by side, with seeds seed, seed + 1 and so on")
 ]
 LearningRate = Annotated[float, Field(gt=0, description="Learning rate of SGD")]
 BatchSize = Annotated[int, Field(ge=1, le=10**9, description="Examples a step; more than there are means all")]
