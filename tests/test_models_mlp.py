@@ -12,7 +12,7 @@ from mlpx.models.mlp import NOISE_STEPS, Mlp, SgdRule, score
 def in_float64(model: Mlp) -> Mlp:
     model.weights = [weight.double() for weight in model.weights]
     model.biases = [bias.double() for bias in model.biases]
-    model._memory = [velocity.double() for velocity in model._memory]
+    model._velocities = [velocity.double() for velocity in model._velocities]
     for norm in model._norms:
         for name, part in norm.parts().items():
             setattr(norm, name, part.double())
