@@ -61,7 +61,7 @@ def textbook_loop() -> float:
     return time.perf_counter() - began
 
 
-def mlpx_loop() -> float:
+def mlpx_loop(seed: int = 0, replicas: int = 1) -> float:
     """Seconds of mlpx's training loop on the same task, its rows evaluated."""
     import torch
 
@@ -69,7 +69,7 @@ def mlpx_loop() -> float:
     from mlpx.settings.poly import PolySettings
     from mlpx.training.loop import fit
 
-    settings = PolySettings(degree=DEGREE, epochs=EPOCHS)
+    settings = PolySettings(degree=DEGREE, epochs=EPOCHS, seed=seed, replicas=replicas)
     threads = torch.get_num_threads()
     task = poly.build(settings, torch.device("cpu"))
     began = time.perf_counter()

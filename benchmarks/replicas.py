@@ -15,28 +15,13 @@ import time
 from collections.abc import Callable
 
 import torch
-from poly import DEGREE, EPOCHS, textbook_loop
+from poly import DEGREE, EPOCHS, mlpx_loop, textbook_loop
 
-from mlpx.experiments import mlp, poly
+from mlpx.experiments import mlp
 from mlpx.settings.mlp import MlpSettings
-from mlpx.settings.poly import PolySettings
-from mlpx.training.loop import fit
 
 CPU = torch.device("cpu")
-SEED = 256  # of the first 256 seeds one diverges, 247, with an example 4.6 standard deviations out
-
-
-def poly_loop(replicas: int) -> float:
-    """Seconds of mlpx's training loop, its rows evaluated."""
-    settings = PolySettings(degree=DEGREE, epochs=EPOCHS, replicas=replicas, seed=SEED)
-    threads = torch.get_num_threads()
-    task = poly.build(settings, CPU)
-    began = time.perf_counter()
-    for _ in fit(task, settings.epochs, settings.eval_every):
-        pass
-    seconds = time.perf_counter() - began
-    torch.set_num_threads(threads)  # the textbook's loop has what it had
-    return seconds
+SEED = 256  # 247 diverges: its training set has an example 4.6 standard deviations out
 
 
 def mlp_epoch(replicas: int, data_dir: str, device: torch.device) -> Callable[[], float]:
@@ -82,8 +67,8 @@ def main() -> None:
     count = options.replicas
     contestants = {
         f"{count} times the textbook's loop": (count, textbook_loop),
-        f"{count} times mlpx's loop": (count, lambda: poly_loop(1)),
-        f"mlpx's loop, {count} replicas": (1, lambda: poly_loop(count)),
+        f"{count} times mlpx's loop": (count, lambda: mlpx_loop(SEED)),
+        f"mlpx's loop, {count} replicas": (1, lambda: mlpx_loop(SEED, count)),
     }
     compare(f"poly --degree {DEGREE} --epochs {EPOCHS}, the loop", contestants, options.rounds)
 
