@@ -124,7 +124,9 @@ def test_mlp_has_an_axis_of_replicas_and_evaluates_as_recorded(program: Program,
 
 def test_what_fades_until_the_last_epoch_cannot_be_extended(program: Program) -> None:
     folder_of(program(*MLP, "--jitter", "1", "--quiet"))
-    assert_fails(program("resume", "latest", "--epochs", "3"), 2, "--epochs", "depends on how many it has")
+    assert_fails(
+        program("resume", "latest", "--epochs", "3"), 2, "--epochs", "how its images move depend on how many it has"
+    )
 
 
 def test_a_run_that_is_older_than_a_setting_goes_on(program: Program) -> None:

@@ -22,7 +22,7 @@ def extend(settings: Settings, epochs: int | None) -> Settings:
     if epochs is None or epochs == settings.epochs:
         return settings
     if not settings.extendable:
-        why = "what it has learned so far depends on how many it has"
+        why = "its learning rates, the mean of its weights, or how its images move depend on how many it has"
         raise UsageError(
             "--epochs", f"this run cannot have other than {settings.epochs} epochs: {why}", "Start a new run."
         )
