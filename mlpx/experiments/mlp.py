@@ -151,21 +151,29 @@ class Classification:
         blocks = examples.pixels.split(SCORED_AT_ONCE)
         return torch.cat([model.log_probabilities(inputs(block)) for block in blocks], dim=1)
 
-    def _judge(self, examples: _Set) -> tuple[Figure, Figure]:
-        """Loss and accuracy on all examples."""
-        return self._per_example(*score(self._predict(examples), examples.labels), len(examples.labels))
+    def _judge(self, log_probabilities: Tensor, examples: _Set) -> tuple[Figure, Figure]:
+        """Loss and accuracy of log-probabilities (R, N, 10) of all examples."""
+        return self._per_example(*score(log_probabilities, examples.labels), len(examples.labels))
+
+    def _running(self) -> tuple[Figure, Figure]:
+        """Loss and accuracy of the epoch, while the weights changed."""
+        return self._per_example(self._loss_sum, self._num_right, len(self._train.labels))
 
     def _per_example(self, loss_sum: Tensor, num_right: Tensor, count: int) -> tuple[Figure, Figure]:
         return figure(loss_sum.div(count).tolist()), figure(num_right.double().div(count).tolist())
 
     def evaluate(self) -> dict[str, Figure]:
         """Running averages of the epoch, and the figures on the test set."""
-        running = self._per_example(self._loss_sum, self._num_right, len(self._train.labels))
-        return dict(zip(COLUMNS, (*running, *self._judge(self._test)), strict=True))
+        return dict(zip(COLUMNS, (*self._running(), *self._judge(self._predict(self._test), self._test)), strict=True))
 
     def final(self) -> dict[str, Figure]:
         """Loss and accuracy of the weights as they are, on the whole training set and the test set."""
-        return dict(zip(FINAL, (*self._judge(self._train), *self._judge(self._test)), strict=True))
+        return self._final(self._predict(self._test))
+
+    def _final(self, of_test: Tensor) -> dict[str, Figure]:
+        """The same, with the log-probabilities ``of_test`` known."""
+        on_train = self._judge(self._predict(self._train), self._train)
+        return dict(zip(FINAL, (*on_train, *self._judge(of_test, self._test)), strict=True))
 
     def state(self) -> dict[str, Tensor]:
         """Weights, the running sums, and momentum's memory where there is any."""
@@ -191,12 +199,13 @@ class Classification:
     def outcome(self, last: Mapping[str, float]) -> Outcome:
         """The figures of the final weights, and pictures of what was learned and mistaken."""
         settings, labels = self.settings, self._test_examples.labels
-        final = self.final()
-        log_probabilities = self._predict(self._test).cpu()
+        of_test = self._predict(self._test)
+        final, log_probabilities = self._final(of_test), of_test.cpu()
+        running = dict(zip(COLUMNS[:2], self._running(), strict=True))
         weights = {name: tensor.cpu().contiguous() for name, tensor in self._model.folded().parameters().items()}
         return Outcome(
             weights=weights,
-            metrics={**self.evaluate(), **final, **self._gaps(final)},
+            metrics={**running, **final, **self._gaps(final)},
             summary=self._summary(final),
             pictures={
                 "confusion.png": lambda: classifier.draw_confusion(settings, labels, log_probabilities),
