@@ -1,17 +1,24 @@
 # Two commands on a fresh machine: `make run` and `make test`. Each makes the virtual environment it needs.
 PYTHON ?= python3
 VENV ?= .venv
+WORKERS ?= 2
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
+PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
-.PHONY: run test check
+.PHONY: run test test-fast check
 unexport PYTHONDONTWRITEBYTECODE
+# Each worker trains with one thread: with more, the workers would wait for one another.
+test test-fast: export OMP_NUM_THREADS := 1
 
 run: $(READY)
 	$(BIN)/mlpx poly --degree 19 --epochs 1500
 
 test: $(READY)
-	$(BIN)/python -m pytest
+	$(PYTEST)
+
+test-fast: $(READY)
+	$(PYTEST) -m 'not slow and not real_data and (smoke or not program)'
 
 check: $(READY)
 	$(BIN)/ruff check .

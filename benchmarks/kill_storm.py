@@ -1,10 +1,11 @@
-"""Kill runs by SIGKILL at random moments, resume them, and compare them bit for bit with an undisturbed one.
+"""Kill runs by SIGKILL at random moments, resume them, and compare them bit for bit with an undisturbed run.
 
     python benchmarks/kill_storm.py [--kills 50] [--seed 0] -- poly --degree 5 --epochs 40000 --eval-every 100
 
-The words after ``--`` are an mlpx training command; checkpoints are taken every 0.2 seconds. A kill falls anywhere
-between the appearance of the run's config.toml and its end. Equal means: the same bytes in weights.safetensors, and the
-same rows in metrics.csv but for the columns that a clock measures. Exits 1 if a run differs.
+The words after ``--`` are an mlpx training command. Checkpoints are saved every 0.2 seconds. A kill comes at a random
+moment after the run's ``config.toml`` was written and before the run ends. A run is equal if it has the same bytes in
+``weights.safetensors``, and the same rows in ``metrics.csv`` apart from the columns that a clock measures. Exits 1 if a
+run differs.
 """
 
 import argparse
@@ -21,14 +22,14 @@ CLOCKED = {"seconds", "tokens_per_second"}
 
 
 def outcome(run: Path) -> tuple[bytes, list[dict[str, str]]]:
-    """The weights' bytes, and the rows without what a clock measured."""
+    """The bytes of the weights' file, and the rows without the columns that a clock measures."""
     with open(run / "metrics.csv") as file:
         rows = [{k: v for k, v in row.items() if k not in CLOCKED} for row in csv.DictReader(file)]
     return (run / "weights.safetensors").read_bytes(), rows
 
 
 def start(command: list[str], runs: Path) -> tuple[subprocess.Popen[bytes], Path]:
-    """Start a run, and return when it has its settings."""
+    """Start a run; return its process and its folder as soon as ``config.toml`` is there."""
     process = subprocess.Popen([*command, "--runs-dir", str(runs), "--quiet"], stdout=subprocess.DEVNULL)
     while process.poll() is None:
         if made := list(runs.glob("[0-9]*/config.toml")):
@@ -38,10 +39,10 @@ def start(command: list[str], runs: Path) -> tuple[subprocess.Popen[bytes], Path
 
 
 def main() -> None:
-    """Run the storm and print its count."""
+    """Kill and resume the runs, and print how many are equal."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=50)
-    parser.add_argument("--seed", type=int, default=0, help="of the moments")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the random moments")
     parser.add_argument("arguments", nargs="+")
     options = parser.parse_args()
     mlpx = [sys.executable, "-m", "mlpx"]

@@ -1,12 +1,13 @@
-"""Time `mlpx mlp` against the textbook's way, scikit-learn, a plain PyTorch loop, and the least that products take.
+"""Time `mlpx mlp` against the textbook's way, scikit-learn, a plain PyTorch loop, and its matrix products alone.
 
     python benchmarks/mlp.py [--data-dir DIR] [--rounds 5] [--process-rounds 2]
 
-All train 784-256-10 on Fashion-MNIST (SGD, lr 0.1, batches of 256) and score the test set after each epoch. They take
-turns, so that a machine that slows down slows them all: a row gives the median seconds, and the median of the ratios
-to mlpx and to the floor, round by round. The floor is a loop of nothing but the epoch's matrix products on random
-numbers. The textbook's way is torchvision's data set, ToTensor, and a DataLoader with four workers. Then whole
-processes of ten epochs, with their peak memory; scikit-learn is left out where it is not installed (`mlpx[bench]`).
+All contestants train 784-256-10 on Fashion-MNIST (SGD, learning rate 0.1, batches of 256) and score the test set after
+each epoch. They take turns, so a machine that slows down slows all of them down. The table shows the median of the
+seconds over the rounds, and the medians of the ratios to mlpx and to the floor, each taken within a round. The floor is
+a loop of nothing but the epoch's matrix products, on random numbers. The textbook's way is torchvision's data set,
+ToTensor, and a DataLoader with four workers. A second table has whole processes of ten epochs, with their peak memory.
+scikit-learn is left out if it is not installed (`pip install mlpx[bench]`).
 """
 
 import argparse
@@ -25,16 +26,16 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from mlpx.data import images
-from mlpx.experiments import mlp
-from mlpx.settings.mlp import MlpSettings
+from mlpx.experiments.mlp import images
+from mlpx.experiments.mlp.experiment import Classification
+from mlpx.experiments.mlp.settings import MlpSettings
 
 EPOCHS = 10
 BATCH = 256
 WORKERS = 4
 Epoch = Callable[[], object]
 
-# A process counts the memory of the one that it was forked from, so a small one starts it.
+# The peak memory of a process includes that of the process which forked it, so a small process starts it.
 LAUNCHER = """
 import resource, subprocess, sys, time
 began = time.perf_counter()
@@ -44,7 +45,7 @@ print(time.perf_counter() - began, resource.getrusage(resource.RUSAGE_CHILDREN).
 
 
 def textbook(folder: Path) -> Epoch:
-    """The way that the textbook's text runs it; ``folder`` holds the unpacked files."""
+    """The training loop of the textbook's text; ``folder`` holds the unpacked files."""
     torchvision = images.import_torchvision()
 
     def loader(train: bool) -> "torch.utils.data.DataLoader[tuple[Tensor, Tensor]]":
@@ -104,8 +105,13 @@ def plain_loop(train: images.Examples, test: images.Examples) -> Epoch:
 
 
 def scikit_learn(train: images.Examples, test: images.Examples) -> Epoch:
-    """MLPClassifier, an epoch at a time; raises ImportError where it is not installed."""
-    MLPClassifier = importlib.import_module("sklearn.neural_network").MLPClassifier  # noqa: N806  (it has no types)
+    """MLPClassifier, an epoch at a time.
+
+    Raises:
+        ImportError: scikit-learn is not installed.
+    """
+    # It has no types, so it is imported by its name.
+    MLPClassifier = importlib.import_module("sklearn.neural_network").MLPClassifier  # noqa: N806
     x, y = (train.images.flatten(1).float() / 255).numpy(), train.labels.numpy()
     test_x, test_y = (test.images.flatten(1).float() / 255).numpy(), test.labels.numpy()
     model = MLPClassifier(
@@ -114,7 +120,8 @@ def scikit_learn(train: images.Examples, test: images.Examples) -> Epoch:
 
     def epoch() -> float:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # that one epoch is not enough
+            # It warns that it has not converged after one epoch.
+            warnings.simplefilter("ignore")
             model.fit(x, y)
         return float(model.score(test_x, test_y))
 
@@ -122,20 +129,20 @@ def scikit_learn(train: images.Examples, test: images.Examples) -> Epoch:
 
 
 def mlpx(data_dir: str, precision: str, device: str = "cpu") -> Epoch:
-    """Mlpx's own epoch."""
+    """An epoch of mlpx, with the metrics of its row."""
     settings = MlpSettings.model_validate({"data_dir": data_dir, "precision": precision})
-    task = mlp.build(settings, torch.device(device))
+    experiment = Classification(settings, torch.device(device))
 
     def epoch() -> object:
-        for _ in task.train(1, 0):
+        for _ in experiment.train(1, 0):
             pass
-        return task.evaluate()
+        return experiment.evaluate()
 
     return epoch
 
 
 def floor(count: int, test_count: int, dtype: torch.dtype) -> Epoch:
-    """The products of an epoch alone: forwards, by the weights, and by the hidden layer; then the test set forwards."""
+    """The matrix products of an epoch alone: forward and backward passes, then forward passes over the test set."""
     random = {shape: torch.rand(*shape, dtype=dtype) for shape in [(256, 784), (10, 256), (BATCH, 784), (BATCH, 256)]}
     first, second = random[256, 784], random[10, 256]
     x, hidden = random[BATCH, 784], random[BATCH, 256]
@@ -159,11 +166,12 @@ def floor(count: int, test_count: int, dtype: torch.dtype) -> Epoch:
 
 
 def on_cuda(data_dir: str) -> None:
-    """Print the seconds of mlpx's ten epochs on the GPU, after a first one that is not counted."""
+    """Print the seconds of ten epochs of mlpx on the GPU, after a first epoch that is not counted."""
     for precision in ("fp32", "bf16"):
         epoch = mlpx(data_dir, precision, "cuda")
         epoch()
-        seconds = sum(seconds_of(epoch) for _ in range(EPOCHS))  # an epoch ends by reading its figures
+        # An epoch ends by reading its metrics, so it waits for the GPU.
+        seconds = sum(seconds_of(epoch) for _ in range(EPOCHS))
         name = torch.cuda.get_device_name()
         print(f"{name}: {EPOCHS} epochs, {precision}, in {seconds:.3f} s after start-up\n")
 
@@ -196,7 +204,12 @@ def unpack(raw: Path, folder: Path) -> None:
 
 
 def compare(rows: dict[str, list[float]], against: dict[str, str]) -> None:
-    """Print the median of each row, and the median ratio to each of ``against``: heading to row."""
+    """Print a table with the median of each row, and with its median ratios to other rows.
+
+    Args:
+        rows: The seconds of each round, by the row's name.
+        against: The name of the row that a column of ratios compares with, by the column's heading.
+    """
     print(f"| {'':<28} | seconds | " + " | ".join(against) + " |")
     print(f"| {'-' * 28} | ------: | " + " | ".join("-" * (len(head) - 1) + ":" for head in against) + " |")
     for name, times in rows.items():
@@ -206,6 +219,25 @@ def compare(rows: dict[str, list[float]], against: dict[str, str]) -> None:
         }
         cells = " | ".join(f"{ratio:{len(head)}.2f}" for head, ratio in ratios.items())
         print(f"| {name:<28} | {statistics.median(times):7.3f} | {cells} |")
+
+
+def compare_processes(unpacked: str, data_dir: str, rounds: int) -> None:
+    """Print the table of whole processes; ``unpacked`` is the folder of the textbook's files."""
+    own = ["-m", "mlpx", "mlp", *(["--data-dir", data_dir] if data_dir else [])]
+    processes = {
+        "textbook (no pictures)": [os.path.abspath(__file__), "--textbook", unpacked],
+        "mlpx (four pictures)": own,
+        "mlpx --precision bf16": [*own, "--precision", "bf16"],
+    }
+    seconds: dict[str, list[float]] = {name: [] for name in processes}
+    memory: dict[str, float] = {}
+    for _ in range(rounds):
+        for name, arguments in processes.items():
+            taken, memory[name] = process(arguments)
+            seconds[name].append(taken)
+    print(f"\nwhole processes of {EPOCHS} epochs, medians of {rounds} rounds\n")
+    compare(seconds, {"against mlpx": "mlpx (four pictures)"})
+    print("\npeak memory: " + ", ".join(f"{name} {mib:.0f} MiB" for name, mib in memory.items()))
 
 
 def main() -> None:
@@ -243,29 +275,15 @@ def main() -> None:
         except ImportError:
             print("scikit-learn is not installed: left out")
         seconds: dict[str, list[float]] = {name: [] for name in epochs}
-        for counted in range(-1, options.rounds):  # the first round is not counted: caches, threads
+        # The first round, which fills caches and starts threads, is not counted.
+        for counted in range(-1, options.rounds):
             for name, epoch in epochs.items():
                 taken = seconds_of(epoch)
                 if counted >= 0:
                     seconds[name].append(taken)
         print(f"an epoch, medians of {options.rounds} rounds, {torch.get_num_threads()} threads\n")
         compare(seconds, {"against mlpx": "mlpx", "against the floor": "floor: products alone, fp32"})
-
-        own = ["-m", "mlpx", "mlp", *(["--data-dir", data_dir] if data_dir else [])]
-        processes = {
-            "textbook (no pictures)": [os.path.abspath(__file__), "--textbook", unpacked],
-            "mlpx (four pictures)": own,
-            "mlpx --precision bf16": [*own, "--precision", "bf16"],
-        }
-        seconds = {name: [] for name in processes}
-        memory: dict[str, float] = {}
-        for _ in range(options.process_rounds):
-            for name, arguments in processes.items():
-                taken, memory[name] = process(arguments)
-                seconds[name].append(taken)
-        print(f"\nwhole processes of {EPOCHS} epochs, medians of {options.process_rounds} rounds\n")
-        compare(seconds, {"against mlpx": "mlpx (four pictures)"})
-        print("\npeak memory: " + ", ".join(f"{name} {mib:.0f} MiB" for name, mib in memory.items()))
+        compare_processes(unpacked, data_dir, options.process_rounds)
 
 
 if __name__ == "__main__":

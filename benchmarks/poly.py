@@ -2,9 +2,10 @@
 
     python benchmarks/poly.py [--rounds 7]
 
-The contestants take turns, so that a machine that slows down slows them all; the table has medians, and the median of
-the ratios round by round. The textbook's way is a DataLoader, autograd and torch.optim.SGD, as its text runs it. The
-floor is a process that imports torch and matplotlib's Figure and saves a default figure with a line of two points.
+The contestants take turns, so a machine that slows down slows all of them down. The table shows the median of the
+seconds over the rounds, and the median of the ratios, each taken within a round. The textbook's way is a DataLoader,
+autograd and torch.optim.SGD, as in its text. The floor is a process that imports torch and matplotlib's Figure, and
+saves a default figure with a line of two points.
 """
 
 import argparse
@@ -62,21 +63,23 @@ def textbook_loop() -> float:
 
 
 def mlpx_loop(seed: int = 0, replicas: int = 1) -> float:
-    """Seconds of mlpx's training loop on the same task, its rows evaluated."""
+    """Seconds of mlpx's training loop on the same data, with the losses computed for each row."""
     import torch
 
-    from mlpx.experiments import poly
-    from mlpx.settings.poly import PolySettings
+    from mlpx.experiments.poly.experiment import Polynomials
+    from mlpx.experiments.poly.settings import PolySettings
     from mlpx.training.loop import fit
 
     settings = PolySettings(degree=DEGREE, epochs=EPOCHS, seed=seed, replicas=replicas)
     threads = torch.get_num_threads()
-    task = poly.build(settings, torch.device("cpu"))
+    torch.set_num_threads(Polynomials.num_threads or threads)
+    experiment = Polynomials(settings, torch.device("cpu"))
     began = time.perf_counter()
-    for _ in fit(task, settings.epochs, settings.eval_every):
+    for _ in fit(experiment):
         pass
     seconds = time.perf_counter() - began
-    torch.set_num_threads(threads)  # the textbook's loop has what it had
+    # The textbook's loop has as many threads as torch gives it.
+    torch.set_num_threads(threads)
     return seconds
 
 

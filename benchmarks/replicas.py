@@ -1,11 +1,14 @@
-"""Time R trainings side by side against R one after the other.
+"""Time R trainings side by side (replicas) against R trainings one after the other.
 
     python benchmarks/replicas.py [--replicas 256] [--rounds 5] [--mlp-replicas 8] [--data-dir DIR]
 
-`poly --degree 19 --epochs 1500`: the loop with all replicas, beside one loop of mlpx and one of the textbook's (a
-DataLoader, autograd and torch.optim.SGD), each counted as many times as there are replicas. `mlp`: an epoch of all
-replicas beside as many epochs of one, on Fashion-MNIST and, where there is a GPU, on that too. They take turns, so that
-a machine that slows down slows them all; a row has medians, and the median of the ratios round by round.
+`poly --degree 19 --epochs 1500`: the training loop with all replicas is compared with mlpx's loop of one replica and
+with the textbook's loop (a DataLoader, autograd and torch.optim.SGD). The seconds of these two are multiplied by the
+number of replicas. `mlp`: an epoch of all replicas on Fashion-MNIST is compared with as many epochs of one replica, on
+the CPU and, if there is one, on the GPU.
+
+The contestants take turns, so a machine that slows down slows all of them down. The table shows the median of the
+seconds over the rounds, and the median of the ratios, each taken within a round.
 """
 
 import argparse
@@ -17,30 +20,38 @@ from collections.abc import Callable
 import torch
 from poly import DEGREE, EPOCHS, mlpx_loop, textbook_loop
 
-from mlpx.experiments import mlp
-from mlpx.settings.mlp import MlpSettings
+from mlpx.experiments.mlp.experiment import Classification
+from mlpx.experiments.mlp.settings import MlpSettings
 
 CPU = torch.device("cpu")
-SEED = 256  # 247 diverges: its training set has an example 4.6 standard deviations out
+# The replicas have the seeds from 256 on. Seed 247 diverges: its training set has an x at 4.6 standard deviations.
+SEED = 256
 
 
 def mlp_epoch(replicas: int, data_dir: str, device: torch.device) -> Callable[[], float]:
-    """Seconds of an epoch with its row, each time it is called."""
-    task = mlp.build(MlpSettings(replicas=replicas, data_dir=data_dir), device)
+    """A function that trains an epoch, computes the metrics of its row, and returns the seconds that both took."""
+    experiment = Classification(MlpSettings(replicas=replicas, data_dir=data_dir), device)
 
     def seconds() -> float:
         began = time.perf_counter()
-        for _ in task.train(1, 0):
+        for _ in experiment.train(1, 0):
             pass
-        task.evaluate()
+        experiment.evaluate()
         return time.perf_counter() - began
 
     return seconds
 
 
 def compare(heading: str, contestants: dict[str, tuple[int, Callable[[], float]]], rounds: int) -> None:
-    """Print the table: of each contestant how many times it counts, its seconds, and the ratio to the last."""
-    for _, run in contestants.values():  # once unmeasured: caches, threads
+    """Print a table with the seconds of each contestant, and their ratio to those of the last contestant.
+
+    Args:
+        heading: What stands above the table.
+        contestants: For each name, the number by which the seconds are multiplied, and a function that measures them.
+        rounds: How often each contestant is measured.
+    """
+    # The first call fills caches and starts threads, so it is not measured.
+    for _, run in contestants.values():
         run()
     seconds: dict[str, list[float]] = {name: [] for name in contestants}
     for _ in range(rounds):

@@ -1,16 +1,18 @@
-"""Time `mlpx transformer` against the plain way with PyTorch, and against the least that its products take.
+"""Time `mlpx transformer` against a plain PyTorch model, and against the matrix products alone.
 
     python benchmarks/transformer.py --src train.en.gz --tgt train.de.gz [--rounds 5] [--steps 8]
 
-Everyone trains 4+4 blocks, d_model 128, d_ff 256, 4 heads, dropout 0.1, on the same word ids: those of mlpx's joint
-vocabulary of 10,000 for the two files, any parallel ones. The plain way is `torch.nn.Transformer` on random batches of
-128 padded sentences, as PyTorch's tutorial trains it. They take turns, so that a machine that slows down slows them
-all: a row gives the median of target words a second, padding not counted, and the median of the ratios, round by round.
-The floor is the dense products of a step of mlpx's alone, forwards and backwards, without attention's small ones.
-Then beam-5 decoding, by a model trained for `--warm-up` steps so that its sentences are as long as real ones, with
-keys and values kept and, by the same search, with none: every word before is decoded again at each step, of fewer
-sentences at once, as suits it. Peak memory is that of a process of mlpx's alone that trains and decodes.
-On CUDA everything runs there, and the paper's base model besides.
+All train 4+4 blocks, d_model 128, d_ff 256, 4 heads, dropout 0.1, on the same word ids: those of mlpx's joint
+vocabulary of 10,000 for the two files, which may be any parallel text. The plain way is `torch.nn.Transformer` on
+random batches of 128 padded sentences, as PyTorch's tutorial trains it. They take turns, so that a machine that slows
+down slows them all: a row gives the median of target words a second, padding not counted, and the median of the ratios,
+round by round. The floor is the dense matrix products of one step of mlpx alone, forward and backward, without the
+small products of attention.
+
+Then beam search with 5 hypotheses is timed, with a model trained for `--warm-up` steps, so that its translations are
+as long as real ones: once with the key-value cache, and once without, where each step decodes all earlier words again,
+of fewer sentences at a time, which suits it better. The peak memory is that of a process in which mlpx alone trains and
+decodes. With CUDA everything runs there, and the paper's base model is timed too.
 """
 
 import argparse
@@ -24,19 +26,20 @@ import subprocess
 import sys
 import time
 import unittest.mock
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
-from mlpx.experiments import transformer
-from mlpx.experiments.tasks import SPECIAL
-from mlpx.models import decoding
-from mlpx.models.attention import Layout
-from mlpx.models.smoothing import SLICE
-from mlpx.models.transformer import Transformer, causal_bias, positions
-from mlpx.settings.transformer import TransformerSettings
+from mlpx.experiments.transformer import decoding
+from mlpx.experiments.transformer.attention import Layout
+from mlpx.experiments.transformer.experiment import Translation
+from mlpx.experiments.transformer.model import Transformer, causal_bias, positions
+from mlpx.experiments.transformer.protocol import AutoregressiveModel
+from mlpx.experiments.transformer.settings import TransformerSettings
+from mlpx.experiments.transformer.smoothing import SLICE
+from mlpx.experiments.transformer.vocabulary import BOS, EOS, PAD
 
 SIZES = {"num_layers": 4, "d_model": 128, "num_heads": 4, "d_ff": 256}
 BASE = {"num_layers": 6, "d_model": 512, "num_heads": 8, "d_ff": 2048, "batch_tokens": 25_000}
@@ -44,11 +47,11 @@ RATES = {"lr": 0.003, "warmup_steps": 100, "schedule": "inverse-sqrt"}
 SENTENCES = 128  # a step of the plain way
 BEAM, LENGTH_PENALTY = 5, 1.0
 
-Steps = Callable[[int], int]  # takes so many steps, and says how many target words they had
+Steps = Callable[[int], int]  # takes that many steps, and gives the number of their target words
 
 
-def experiment(files: Sequence[str], device: torch.device, **changes: Any) -> transformer.Translation:
-    """Mlpx's own, on the two files."""
+def translation(files: Sequence[str], device: torch.device, **changes: Any) -> Translation:
+    """Mlpx's experiment on the two files."""
     source, target = files
     places = {
         f"{part}_{side}": path for part in ("train", "val", "test") for side, path in (("src", source), ("tgt", target))
@@ -62,16 +65,17 @@ def experiment(files: Sequence[str], device: torch.device, **changes: Any) -> tr
         **RATES,
         **changes,
     }
-    return transformer.build(TransformerSettings.model_validate({"task": "text", **places, **settings}), device)
+    return Translation(TransformerSettings.model_validate({"task": "text", **places, **settings}), device)
 
 
-def mlpx(task: transformer.Translation) -> Steps:
+def mlpx(experiment: Translation) -> Steps:
     """Steps of mlpx's own training."""
 
     def endless() -> Iterator[int]:
         for epoch in itertools.count(1):
-            for rectangles, _ in zip(task.batches(epoch), task.train(epoch, 0), strict=True):
-                yield task.examples.num_words_of(rectangles)
+            pairs = experiment.training_pairs(epoch)
+            for rectangles, _ in zip(experiment.batches(epoch), experiment.train(epoch, 0), strict=True):
+                yield pairs.num_words_of(rectangles)
 
     words = endless()
     return lambda number: sum(next(words) for _ in range(number))
@@ -92,15 +96,15 @@ class Plain(nn.Module):
     def forward(self, src: Tensor, tgt: Tensor) -> Tensor:
         """Words (B, S) and (B, T) to logits (B, T, V)."""
         causal = nn.Transformer.generate_square_subsequent_mask(tgt.shape[1], device=tgt.device)
-        padding = src == SPECIAL.pad
-        found = self.core(
+        padding = src == PAD
+        hidden = self.core(
             *(self.embed(layer, words) for layer, words in ((self.src, src), (self.tgt, tgt))),
             tgt_mask=causal,
             src_key_padding_mask=padding,
-            tgt_key_padding_mask=tgt == SPECIAL.pad,
+            tgt_key_padding_mask=tgt == PAD,
             memory_key_padding_mask=padding,
         )
-        return self.out(found)  # type: ignore[no-any-return]
+        return self.out(hidden)  # type: ignore[no-any-return]
 
     def embed(self, layer: nn.Module, words: Tensor) -> Tensor:
         """Words (B, T) to (B, T, D)."""
@@ -108,50 +112,49 @@ class Plain(nn.Module):
         return self.dropout(layer(words) * math.sqrt(places.shape[1]) + places)  # type: ignore[no-any-return]
 
 
-def plain(task: transformer.Translation, device: torch.device) -> Steps:
+def plain(experiment: Translation, device: torch.device) -> Steps:
     """Steps of the plain way, on random batches of the same sentences."""
-    pairs = task.task.train
-    net = Plain(len(task.task.vocabulary)).to(device)
+    pairs = experiment.task.train
+    net = Plain(len(experiment.task.vocabulary)).to(device)
     optimizer = torch.optim.Adam(net.parameters(), lr=1e-4, betas=(0.9, 0.98), eps=1e-9)
-    criterion = nn.CrossEntropyLoss(ignore_index=SPECIAL.pad, label_smoothing=0.1)
+    criterion = nn.CrossEntropyLoss(ignore_index=PAD, label_smoothing=0.1)
 
     def padded(sentences: list[list[int]]) -> Tensor:
         rows = [torch.tensor(words) for words in sentences]
-        return nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=SPECIAL.pad).to(device)
+        return nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=PAD).to(device)
 
     def take(number: int) -> int:
         words = 0
         for _ in range(number):
             rows = torch.randint(len(pairs.src), (SENTENCES,)).tolist()
-            src = padded([[*pairs.src[i], SPECIAL.eos] for i in rows])
-            tgt = padded([[SPECIAL.bos, *pairs.tgt[i], SPECIAL.eos] for i in rows])
+            src = padded([[*pairs.src[i], EOS] for i in rows])
+            tgt = padded([[BOS, *pairs.tgt[i], EOS] for i in rows])
             loss = criterion(net(src, tgt[:, :-1]).flatten(0, 1), tgt[:, 1:].flatten())
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
             loss.item()
-            words += int((tgt[:, 1:] != SPECIAL.pad).sum())
+            words += int((tgt[:, 1:] != PAD).sum())
         return words
 
     return take
 
 
-def floor(task: transformer.Translation, dtype: torch.dtype, device: torch.device) -> Steps:
-    """The dense products of mlpx's mean step alone: each forwards, by its input and by its weight."""
-    settings = task.settings
-    batches = task.batches(1)
-    tgt_words = task.examples.num_words // len(batches)
-    src_words = int(task.examples.src.lengths.sum()) // len(batches)
-    d, f, vocab_size = settings.d_model, settings.d_ff, len(task.task.vocabulary)
+def floor(experiment: Translation, dtype: torch.dtype, device: torch.device) -> Steps:
+    """The dense matrix products of an average step of mlpx: forward, by the input, and by the weight."""
+    settings = experiment.settings
+    batches, pairs = experiment.batches(1), experiment.training_pairs(1)
+    tgt_words = pairs.num_words // len(batches)
+    src_words = int(pairs.src.lengths.sum()) // len(batches)
+    d, f, vocab_size = settings.d_model, settings.d_ff, len(experiment.task.vocabulary)
     encoder = [(src_words, *shape) for shape in ((d, d), (d, 2 * d), (d, d), (d, f), (f, d))]
     decoder = [(tgt_words, *shape) for shape in ((d, d), (d, 2 * d), (d, d), (d, d), (d, d), (d, f), (f, d))]
     shapes = settings.num_layers * [*encoder, *decoder, (src_words, d, 2 * d)]
     rows = SLICE // vocab_size
     shapes += (tgt_words // rows) * [(rows, d, vocab_size)]
     made = {
-        shape: [torch.rand(size, dtype=dtype, device=device) for size in ((n, i), (o, i), (n, o))]
-        for shape in set(shapes)
-        for n, i, o in [shape]
+        (n, i, o): [torch.rand(size, dtype=dtype, device=device) for size in ((n, i), (o, i), (n, o))]
+        for n, i, o in set(shapes)
     }
     room = {shape: [torch.empty_like(tensor) for tensor in tensors] for shape, tensors in made.items()}
 
@@ -167,8 +170,28 @@ def floor(task: transformer.Translation, dtype: torch.dtype, device: torch.devic
     return take
 
 
+class Uncached:
+    """A model that decodes as ``model`` does, but without a key-value cache."""
+
+    def __init__(self, model: Transformer) -> None:
+        self._model = model
+
+    @property
+    def output_weight(self) -> Tensor:
+        """The matrix (V, D) of the output layer."""
+        return self._model.output_weight
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """The logits of hidden states: (…, D) to (…, V)."""
+        return self._model.logits(hidden)
+
+    def start(self, src: Tensor) -> "Forgetful":
+        """Encode the sources (B, S)."""
+        return Forgetful(self._model, src)
+
+
 class Forgetful:
-    """In place of decoding's cache: it keeps the source's encoding alone, and decodes all words anew at each step."""
+    """A decoder state that keeps the encoder's output alone, and decodes all words anew at each step."""
 
     def __init__(self, model: Transformer, src: Tensor) -> None:
         self._model, self._src = model, src
@@ -176,7 +199,7 @@ class Forgetful:
         self._words = src.new_empty(len(src), 1, 0)  # (B, G, t)
 
     def step(self, words: Tensor) -> Tensor:
-        """What the decoder gives for one more word of each hypothesis: (B, G) to (B, G, D)."""
+        """Read one more word of each hypothesis, (B, G), and give the hidden states after it, (B, G, D)."""
         model = self._model
         self._words = torch.cat((self._words, words[:, :, None]), dim=2)
         batch, beam, length = self._words.shape
@@ -190,37 +213,37 @@ class Forgetful:
         return model.decoder_norm(x.view(batch, beam, length, -1)[:, :, -1])  # type: ignore[no-any-return]
 
     def keep(self, sentences: Tensor, parents: Tensor) -> None:
-        """Go on with some sentences, each hypothesis continuing one of its parents."""
+        """Go on with some sentences, each of their hypotheses continuing one of its parents."""
         self._src, self._memory = self._src[sentences], self._memory[sentences]
         words = self._words[sentences]
         self._words = words.gather(1, parents[:, :, None].expand(-1, -1, words.shape[2]))
 
 
-def decoder(task: transformer.Translation, number: int, **instead: Any) -> Callable[[], list[decoding.Hypothesis]]:
-    """Beam search on the first sentences, with something else ``instead`` of what is in mlpx's module."""
+def decoder(
+    model: AutoregressiveModel, sources: Sequence[Sequence[int]], at_once: int = decoding.DECODED_AT_ONCE
+) -> Callable[[], list[decoding.Hypothesis]]:
+    """Beam search on ``sources``, of which ``at_once`` words times hypotheses are decoded together."""
 
     def decode() -> list[decoding.Hypothesis]:
-        task.model.noise.generator = None
-        with unittest.mock.patch.dict(vars(decoding), instead):
-            sources = task.task.train.src[:number]
-            return decoding.translate(task.model, sources, SPECIAL, beam=BEAM, length_penalty=LENGTH_PENALTY)
+        with unittest.mock.patch.object(decoding, "DECODED_AT_ONCE", at_once):
+            return decoding.translate(model, sources, beam=BEAM, length_penalty=LENGTH_PENALTY)
 
     return decode
 
 
 def timed(work: Callable[[], Any]) -> tuple[float, Any]:
-    """Seconds of ``work``, and what it gave."""
+    """The seconds that ``work`` takes, and its result."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()
     began = time.perf_counter()
-    found = work()
+    result = work()
     if torch.cuda.is_available():
         torch.cuda.synchronize()
-    return time.perf_counter() - began, found
+    return time.perf_counter() - began, result
 
 
 def compare(unit: str, rows: dict[str, list[float]], against: str, *others: str) -> None:
-    """Print each row's median, and its median ratio to other rows."""
+    """Print the median of each row, and the median of its ratios to other rows."""
     heads = [f"against {other}" for other in (against, *others)]
     print(f"| {'':<30} | {unit:>22} | " + " | ".join(heads) + " |")
     print(f"| {'-' * 30} | {'-' * 21}: | " + " | ".join("-" * (len(head) - 1) + ":" for head in heads) + " |")
@@ -234,12 +257,33 @@ def compare(unit: str, rows: dict[str, list[float]], against: str, *others: str)
 
 
 def alone(files: Sequence[str]) -> None:
-    """Train and decode by mlpx alone, and print the peak memory of this process in MiB."""
+    """Train and decode with mlpx alone, and print the peak memory of this process in MiB."""
     for precision in ("fp32", "bf16"):
-        task = experiment(files, torch.device("cpu"), precision=precision)
-        mlpx(task)(10)
-    decoder(task, 200)()
+        ours = translation(files, torch.device("cpu"), precision=precision)
+        mlpx(ours)(10)
+    decoder(ours.model, ours.task.train.src[:200])()
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+
+
+def compare_decoders(ours: Mapping[str, Translation], num_sentences: int, rounds: int) -> None:
+    """Print the table of decoding, with the weights that were trained in bfloat16."""
+    model, trained = (cast(Transformer, ours[precision].model) for precision in ("fp32", "bf16"))
+    model.load_state_dict(trained.state_dict())
+    sources = ours["fp32"].task.train.src[:num_sentences]
+    decoders = {
+        "beam 5, nothing kept": decoder(Uncached(model), sources, at_once=4096),
+        "beam 5, mlpx": decoder(model, sources),
+    }
+    speeds: dict[str, list[float]] = {name: [] for name in decoders}
+    outputs = {}
+    for _ in range(rounds):
+        for name, decode in decoders.items():
+            seconds, outputs[name] = timed(decode)
+            speeds[name].append(num_sentences / seconds)
+    compare("sentences a second", speeds, "beam 5, nothing kept")
+    same = sum(a.words == b.words for a, b in zip(*outputs.values(), strict=True))
+    length = statistics.mean(len(hypothesis.words) for hypothesis in outputs["beam 5, mlpx"])
+    print(f"{same} of {num_sentences} translations are the same; {length:.1f} words on average\n")
 
 
 def main() -> None:
@@ -258,24 +302,24 @@ def main() -> None:
         alone(files)
         return
     command = [sys.executable, os.path.abspath(__file__), "--src", files[0], "--tgt", files[1], "--alone"]
-    # First: a process counts the memory of the one that it was forked from, which is small as yet.
+    # This comes first, because a new process counts the memory of the one that it was forked from, which is small now.
     memory = float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     print(torch.cuda.get_device_name() if device.type == "cuda" else f"{torch.get_num_threads()} threads", end="\n\n")
 
-    tasks = {precision: experiment(files, device, precision=precision) for precision in ("fp32", "bf16")}
+    ours = {precision: translation(files, device, precision=precision) for precision in ("fp32", "bf16")}
     trainers = {
-        "plain way, torch.nn.Transformer": plain(tasks["fp32"], device),
-        "mlpx": mlpx(tasks["fp32"]),
-        "mlpx --precision bf16": mlpx(tasks["bf16"]),
-        "floor: products alone, fp32": floor(tasks["fp32"], torch.float32, device),
-        "floor: products alone, bf16": floor(tasks["bf16"], torch.bfloat16, device),
+        "plain way, torch.nn.Transformer": plain(ours["fp32"], device),
+        "mlpx": mlpx(ours["fp32"]),
+        "mlpx --precision bf16": mlpx(ours["bf16"]),
+        "floor: products alone, fp32": floor(ours["fp32"], torch.float32, device),
+        "floor: products alone, bf16": floor(ours["bf16"], torch.bfloat16, device),
     }
     if device.type == "cuda":
-        base = experiment(files, device, precision="bf16", **BASE)
+        base = translation(files, device, precision="bf16", **BASE)
         trainers["mlpx, base model, bf16"] = mlpx(base)
     speeds: dict[str, list[float]] = {name: [] for name in trainers}
-    for counted in range(-1, options.rounds):  # the first round is not counted: caches, threads
+    for counted in range(-1, options.rounds):  # the first round warms up caches and threads, and is not counted
         for name, take in trainers.items():
             seconds, words = timed(functools.partial(take, options.steps))
             if counted >= 0:
@@ -283,23 +327,7 @@ def main() -> None:
     compare("target words a second", speeds, "plain way, torch.nn.Transformer", "mlpx", "floor: products alone, fp32")
 
     trainers["mlpx --precision bf16"](options.warm_up)
-    trained = tasks["fp32"]
-    trained.model.load_state_dict(tasks["bf16"].model.state_dict())
-    decoders = {
-        "beam 5, nothing kept": decoder(trained, options.sentences, Cache=Forgetful, DECODED_AT_ONCE=4096),
-        "beam 5, mlpx": decoder(trained, options.sentences),
-    }
-    speeds = {name: [] for name in decoders}
-    outputs = {}
-    for _ in range(options.rounds):
-        for name, decode in decoders.items():
-            seconds, outputs[name] = timed(decode)
-            speeds[name].append(options.sentences / seconds)
-    compare("sentences a second", speeds, "beam 5, nothing kept")
-    same = sum(a.words == b.words for a, b in zip(*outputs.values(), strict=True))
-    length = statistics.mean(len(found.words) for found in outputs["beam 5, mlpx"])
-    print(f"{same} of {options.sentences} translations are the same; {length:.1f} words on average\n")
-
+    compare_decoders(ours, options.sentences, options.rounds)
     print(f"peak memory of mlpx alone, on a CPU: {memory:.0f} MiB")
 
 

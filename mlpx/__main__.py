@@ -1,4 +1,4 @@
-"""Where the program starts; nothing is imported here that takes time, so that a signal always finds its handler."""
+"""Where the program starts. Nothing is imported here that takes time, so that a signal always finds its handler."""
 
 import gc
 import os
@@ -8,10 +8,14 @@ import sys
 
 def main() -> int:
     """Run the command line and return the exit code."""
-    gc.disable()  # while it imports: walking torch's million new objects again and again takes a third of a second
+    # While torch is imported, walking its million new objects again and again takes a third of a second. The command
+    # line turns garbage collection on again.
+    gc.disable()
+    # Until a run exists there is nothing to save, so Ctrl-C kills the process as it kills any other.
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)  # until a run exists there is nothing to save: die by the signal
-    for descriptor in range(3):  # a closed stream's number must not go to a file of the run
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    # The number of a closed stream must not be given to a file of the run.
+    for descriptor in range(3):
         try:
             os.fstat(descriptor)
         except OSError:
@@ -20,7 +24,8 @@ def main() -> int:
     from mlpx.cli.app import run
 
     code = run(sys.argv[1:])
-    gc.freeze()  # all goes at once with the process; a last walk takes a third of a second more
+    # Everything goes with the process; a last walk over it would take a third of a second more.
+    gc.freeze()
     return code
 
 

@@ -1,22 +1,34 @@
-"""What can go wrong, once: each kind of failure with its exit code and the status it leaves in ``run.json``.
+"""Every kind of failure: its exit code, its message, and the status that it leaves in ``run.json``.
 
-A message is one line, ``what: why. what to do``, made of the three arguments.
+A message is one line, ``what: why. what to do``, made of the three arguments of :class:`MlpxError`.
 """
 
 import signal
 
 MAX_MESSAGE = 600
+MIN_REASON = 200
 
 
 class MlpxError(Exception):
-    """A failure that the user or the machine can mend; ``exit_code`` and ``status`` say how the run ends."""
+    """A failure that the user can do something about.
+
+    ``exit_code`` is the program's exit code, and ``status`` the status of the run in ``run.json``.
+
+    Args:
+        what: What failed: an option, a file, a folder.
+        why: The reason, without a period.
+        remedy: What the user can do, as whole sentences. It is never cut, however long the reason is.
+    """
 
     exit_code = 1
     status = "failed"
 
     def __init__(self, what: object, why: object, remedy: str = "") -> None:
-        reason = str(why).rstrip(". ")
-        super().__init__(printable(f"{what}: {reason}{'' if reason.endswith('?') else '.'} {remedy}".rstrip()))
+        self.why = str(why).rstrip(". ")
+        sentence = _escaped(f"{what}: {self.why}{'' if self.why.endswith('?') else '.'}")
+        remedy = _escaped(remedy)
+        room = max(MIN_REASON, MAX_MESSAGE - len(remedy) - 1)
+        super().__init__(f"{_without_middle(sentence, room)} {remedy}".rstrip())
 
 
 class UsageError(MlpxError):
@@ -32,32 +44,32 @@ class CheckFailed(MlpxError):
 
 
 class Diverged(MlpxError):
-    """A loss or a weight that is not finite."""
+    """A loss or a weight is not finite."""
 
     exit_code = 4
     status = "diverged"
 
 
 class InputError(MlpxError):
-    """Something to be read is missing, broken or out of reach: a run, a checkpoint, data."""
+    """A run, a checkpoint or data that must be read is missing, broken or out of reach."""
 
     exit_code = 5
 
 
 class MachineError(MlpxError):
-    """The machine cannot: memory, disk, device, permissions."""
+    """The machine fails: memory, disk, device, permissions."""
 
     exit_code = 6
 
 
 class Locked(MlpxError):
-    """The run is in use by a live process."""
+    """A live process is using the run."""
 
     exit_code = 75
 
 
 class Interrupted(MlpxError):
-    """A signal asked the run to stop; the process is to die by it."""
+    """A signal asked the run to stop. The process must then end by that signal."""
 
     status = "interrupted"
 
@@ -68,37 +80,58 @@ class Interrupted(MlpxError):
 
 
 def printable(text: str) -> str:
-    """``text`` on one line, control characters escaped, cut to a length that a person reads."""
-    line = "".join(c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in text)
+    """``text`` on one line, control characters escaped, cut at its end where it is very long."""
+    line = _escaped(text)
     return line if len(line) <= MAX_MESSAGE else line[: MAX_MESSAGE - 3] + "..."
 
 
-def as_mlpx_error(error: BaseException) -> MlpxError | None:
-    """What a library's exception means for the user; ``None`` for one that is a bug of ours.
+def _escaped(text: str) -> str:
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in text)
+
+
+def _without_middle(line: str, limit: int) -> str:
+    """``line``, or its beginning and its end where it is longer than ``limit``."""
+    if len(line) <= limit:
+        return line
+    head = (limit - 3) // 2
+    return f"{line[:head]}...{line[head + 3 - limit :]}"
+
+
+def reason(error: BaseException) -> str:
+    """Why a library call failed, on one line: without the error number and the file name of an OSError."""
+    text = str(getattr(error, "strerror", None) or error).strip()
+    return text.splitlines()[0] if text else type(error).__name__
+
+
+def as_mlpx_error(error: BaseException, remedy: str = "Fix it, and try again.") -> MlpxError | None:
+    """What an exception of a library means for the user; ``None`` for an exception that is a bug of mlpx.
 
     Torch is not imported here, so its exceptions are known by name and text.
+
+    Args:
+        error: The exception.
+        remedy: What to do about a failing disk, folder or file.
     """
     if isinstance(error, MlpxError):
         return error
-    text = str(error).strip()
-    reason = text.splitlines()[0] if text else type(error).__name__
+    text = str(error)
     names = {kind.__name__ for kind in type(error).__mro__}
     if isinstance(error, MemoryError) or "OutOfMemoryError" in names:
-        return MachineError("out of memory", reason, "Free memory or make the run smaller.")
+        return MachineError("out of memory", reason(error), "Free memory or make the run smaller.")
     if isinstance(error, RuntimeError) and ("t allocate memory" in text or "bad_alloc" in text):
-        return MachineError("out of memory", reason, "Free memory or make the run smaller.")
+        return MachineError("out of memory", reason(error), "Free memory or make the run smaller.")
     if "AcceleratorError" in names or (isinstance(error, RuntimeError) and "CUDA error" in text):
-        return MachineError("the GPU failed", reason, "Check it, or continue with --device cpu.")
+        return MachineError("the GPU failed", reason(error), "Check it, or continue with --device cpu.")
     if isinstance(error, ImportError) and ("failed to map segment" in text or "allocate memory" in text):
-        return MachineError("out of memory", reason, "Raise the memory limit.")
+        return MachineError("out of memory", reason(error), "Raise the memory limit.")
     if isinstance(error, OSError):
         where = error.filename if error.filename is not None else "input/output"
-        return MachineError(where, error.strerror or reason, "Mend it, then go on with 'mlpx resume'.")
+        return MachineError(where, reason(error), remedy)
     return None
 
 
 class Bug(MlpxError):
-    """A mistake of ours, met as an exception that nothing expected."""
+    """A mistake in mlpx, seen as an exception that nothing expected."""
 
     def __init__(self, error: BaseException, remedy: str) -> None:
         super().__init__("a bug in mlpx", f"{type(error).__name__}: {error}", remedy)

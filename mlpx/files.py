@@ -1,43 +1,110 @@
-"""Reading that never waits, and writing that a crash cannot tear."""
+"""Reading that never blocks, and writing that a crash cannot leave half done."""
 
+import contextlib
 import errno
 import os
+import re
 import secrets
+import shutil
 import stat
+import time
 from pathlib import Path
+from typing import BinaryIO
 
-TEMPORARY = ".*.tmp"
+from mlpx.errors import MachineError, UsageError, reason
+
+TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}\.tmp")
+"""The names that :func:`temporary_for` gives, and that hardly anyone else does."""
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """Open a regular file for reading; unlike ``open``, this never waits for the writer of a named pipe.
+
+    Raises:
+        OSError: It cannot be opened, or is a folder, a named pipe or a device.
+        ValueError: The path holds a NUL character.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        mode = os.fstat(descriptor).st_mode
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+        if not stat.S_ISREG(mode):
+            raise OSError(errno.EINVAL, "is not a regular file", str(path))
+        return open(descriptor, "rb")
+    except BaseException:
+        os.close(descriptor)
+        raise
 
 
 def read_regular(path: Path, limit: int = -1) -> bytes:
-    """Up to ``limit`` bytes of a regular file; OSError for anything else, and never a wait for a fifo."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-    with open(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise OSError(errno.EINVAL, "is not a regular file", str(path))
+    """The first ``limit`` bytes of a regular file, by default all of it.
+
+    Raises:
+        OSError: As in :func:`open_regular`, or it cannot be read.
+        ValueError: The path holds a NUL character.
+    """
+    with open_regular(path) as file:
         return file.read(limit)
 
 
-def write_file(path: Path, data: bytes) -> None:
-    """Put ``data`` at ``path``, durably and all at once: a reader sees the old file or the new, never a part.
+def temporary_for(path: Path) -> Path:
+    """A new hidden name in the same folder, for what will be renamed to ``path`` once it is complete."""
+    return path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
 
-    A temporary file in the same folder is written, synced, renamed, and the folder synced. Raises OSError.
+
+def write_file(path: Path, data: bytes) -> None:
+    """Put ``data`` at ``path``, durably and in one step: a reader sees the old file or the new one, never a part.
+
+    The data is written to a temporary file in the same folder and synced; that file is renamed, and the folder synced.
+
+    Raises:
+        OSError: ``path`` cannot be written. The error names ``path``, not the temporary file.
     """
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    if os.path.isdir(path):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    temporary = temporary_for(path)
     try:
         with open(temporary, "xb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        if isinstance(error, OSError) and error.errno is not None:
+            raise OSError(error.errno, reason(error), str(path)) from error
         raise
     sync_folder(path.parent)
 
 
+def require_writable(path: Path, option: str) -> None:
+    """Check that :func:`write_file` can be expected to write ``path``, before long work is done for it.
+
+    Args:
+        path: Where a file shall be written.
+        option: The option that gave the path, for the message.
+
+    Raises:
+        UsageError: It names a folder: ``.``, ``/``, an empty text.
+        MachineError: Its folder does not exist or cannot be written.
+    """
+    if os.path.isdir(path):
+        raise UsageError(option, f"{str(path)!r} is a folder", "Give the name of a file.")
+    folder = path.parent
+    if not os.path.isdir(folder):
+        raise MachineError(option, f"there is no folder {str(folder)!r}", "Make it, or give another name.")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise MachineError(option, f"the folder {str(folder)!r} cannot be written", "Give another name.")
+
+
 def sync_folder(path: Path) -> None:
-    """Make the names in a folder durable."""
+    """Make the names in a folder durable.
+
+    Raises:
+        OSError: The folder cannot be opened or synced.
+    """
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)
@@ -45,7 +112,23 @@ def sync_folder(path: Path) -> None:
         os.close(descriptor)
 
 
-def remove_temporaries(folder: Path) -> None:
-    """Remove what a killed :func:`write_file` left behind."""
-    for path in folder.glob(TEMPORARY):
-        path.unlink(missing_ok=True)
+def remove_temporaries(folder: Path, min_age_seconds: float = 0.0) -> None:
+    """Remove what killed processes left under names of :func:`temporary_for`; what cannot be removed stays.
+
+    Args:
+        folder: Where to look; subfolders are not searched.
+        min_age_seconds: Younger ones stay, since another process may still be writing them.
+    """
+    newest = time.time() - min_age_seconds
+    with contextlib.suppress(OSError):
+        for path in list(folder.iterdir()):
+            with contextlib.suppress(OSError):
+                if TEMPORARY.fullmatch(path.name) and path.lstat().st_mtime <= newest:
+                    _remove(path)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()

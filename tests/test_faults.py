@@ -4,20 +4,17 @@ import os
 import shutil
 import signal
 import subprocess
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import PROGRAM, Program, Result, assert_fails, environment
+from helpers import PROGRAM, Program, Result, assert_fails, environment, runs_of
 
 WITHOUT_CAPABILITIES = ("setpriv", "--bounding-set=-all", "--inh-caps=-all") if os.geteuid() == 0 else ()
 needs_setpriv = pytest.mark.skipif(
     os.geteuid() == 0 and shutil.which("setpriv") is None, reason="as root, permissions need setpriv to mean anything"
 )
-
-
-def runs_of(tmp_path: Path) -> list[Path]:
-    return [path for path in (tmp_path / "runs").glob("*") if not path.is_symlink()]
 
 
 # Disk and paths
@@ -146,27 +143,31 @@ ENVIRONMENTS: dict[str, dict[str, str]] = {
 }
 
 
+# These are read when something is printed; the others when Python starts, so that a fork would come too late.
+READ_LATE = ("TERM", "COLUMNS", "NO_COLOR")
+
+
 @pytest.mark.parametrize("case", ENVIRONMENTS)
 def test_environments(program: Program, case: str) -> None:
-    result = program("poly", "--epochs", "20", env=ENVIRONMENTS[case], prefix=("env",))
+    prefix = () if case.startswith(READ_LATE) else ("env",)
+    result = program("poly", "--epochs", "20", env=ENVIRONMENTS[case], prefix=prefix)
     assert (result.code, result.err) == (0, "")
     assert "\x1b" not in result.out
     table = [line for line in result.out.splitlines() if line.strip()[:2].strip() in ("1", "20")]
     assert [len(line.split()) for line in table[:2]] == [5, 5]
-    shown = program("poly", "--help", env=ENVIRONMENTS[case], prefix=("env",))
+    shown = program("poly", "--help", env=ENVIRONMENTS[case], prefix=prefix)
     assert (shown.code, shown.err) == (0, "")
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become a user without a name")
-def test_a_user_without_a_name_and_a_cache_that_cannot_be_written(program: Program, tmp_path: Path) -> None:
-    tmp_path.chmod(0o777)
-    for parent in tmp_path.parents[:2]:
-        parent.chmod(0o755)
+def test_a_user_without_a_name_and_a_cache_that_cannot_be_written(program: Program) -> None:
     prefix = ("setpriv", "--reuid=54321", "--regid=54321", "--clear-groups")
     env = environment(HOME="/", TMPDIR="/nonexistent") | {"PYTHONDONTWRITEBYTECODE": "1"}
     if subprocess.run([*prefix, PROGRAM[0], "-c", ""], env=env, capture_output=True).returncode != 0:
         pytest.skip("this Python cannot be read by another user")
-    result = program("poly", "--epochs", "1", env=env, prefix=prefix)
+    with tempfile.TemporaryDirectory() as folder:  # others may not enter pytest's folders
+        Path(folder).chmod(0o777)
+        result = program("poly", "--epochs", "1", env=env, prefix=prefix, cwd=Path(folder))
     assert result.code == 0
     assert result.err == ""
 
@@ -174,9 +175,11 @@ def test_a_user_without_a_name_and_a_cache_that_cannot_be_written(program: Progr
 # Time and company
 
 
+@pytest.mark.program
 def test_many_starts_in_one_second_make_as_many_folders(tmp_path: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from mlpx.runs import folder; from mlpx.settings import PolySettings\n"
+        "import sys; from pathlib import Path; from mlpx.runs import folder\n"
+        "from mlpx.experiments.poly.settings import PolySettings\n"
         "sys.stdin.readline(); print(folder.create(Path('runs'), PolySettings(), 'x').path.name)"
     )
     processes = [
@@ -204,6 +207,7 @@ def test_the_second_resume_of_a_run_says_who_holds_it(program: Program, tmp_path
         process.send_signal(signal.SIGKILL)
 
 
+@pytest.mark.program
 def test_a_run_folder_deleted_under_a_live_run(tmp_path: Path) -> None:
     command = [*PROGRAM, "poly", "--epochs", "1000000", "--eval-every", "100", "--json"]
     process = subprocess.Popen(
@@ -241,12 +245,13 @@ def test_settings_cannot_change_on_resume(program: Program, tmp_path: Path) -> N
     assert_fails(program("resume", "latest", "--lr", "3"), 2, "--lr")
 
 
+@pytest.mark.program
 def test_a_bug_is_one_line_and_its_traceback_lies_in_the_run(tmp_path: Path) -> None:
     code = (
         "import sys; sys.argv = ['mlpx', 'poly', '--epochs', '5']\n"
-        "from mlpx.experiments import poly\n"
+        "from mlpx.experiments.poly import experiment as poly\n"
         "def broken(self): raise KeyError('oops')\n"
-        "poly.Poly.evaluate = broken\n"
+        "poly.Polynomials.evaluate = broken\n"
         "from mlpx.__main__ import main; sys.exit(main())"
     )
     done = subprocess.run([PROGRAM[0], "-c", code], cwd=tmp_path, capture_output=True, text=True, env=environment())

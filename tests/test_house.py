@@ -7,18 +7,31 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import PROGRAM, ROOT, Program, environment
+from helpers import PROGRAM, ROOT, Program, environment
 
 PACKAGE = ROOT / "mlpx"
-GROUND = {"settings", "training", "models", "data", "plots"}
+# Who may import whom, room by room: imports go down only.
+GROUND = {"errors", "files"}
+LOW = {"settings", "data", "plots", *GROUND}
 MAY_IMPORT = {
-    "cli": {"cli", "experiments", "runs", *GROUND},
-    "experiments": {"experiments", "runs", *GROUND},
-    "runs": {"runs", *GROUND},
-    **{room: {room} for room in GROUND},
+    "cli": {"cli", "registry", "runs", "training", *LOW},
+    "registry": {"training", "settings"},
+    "runs": {"runs", "registry", "training", *LOW},
+    "experiments": {"training", *LOW},
+    "training": {"training", *LOW},
+    **{room: {room, *GROUND} for room in ("settings", "data", "plots")},
+    "files": {"errors"},
+    "errors": set[str](),
+    "__main__": {"cli"},
 }
-ONLY_IN = {"typer": {"cli"}, "rich": {"cli"}, "matplotlib": {"plots"}}
-EXCEPT = {("matplotlib", "data/glyphs.py")}  # it ships the typefaces
+# The commands that belong to one experiment may import it.
+MAY_IMPORT_AN_EXPERIMENT = {
+    "cli/predict.py": "mlp",
+    "cli/translate.py": "transformer",
+    "cli/data.py": "mlp transformer",
+}
+ONLY_IN = {"typer": {"cli"}, "rich": {"cli"}}
+TYPEFACES = "experiments/mlp/glyphs.py"  # matplotlib ships them
 SLOW = ("torch", "matplotlib", "numpy", "sentencepiece", "sacrebleu")
 
 
@@ -35,26 +48,52 @@ def imported(path: Path) -> set[str]:
 
 
 FILES = sorted(PACKAGE.rglob("*.py"))
-ROOMS = sorted({path.parent.name for path in FILES if path.parent != PACKAGE})
+
+
+def room_of(path: Path) -> str:
+    """The room in which a file lies: a folder of the package, or a module at its top."""
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
 def test_the_rooms_are_those_of_the_plan() -> None:
-    assert set(ROOMS) == set(MAY_IMPORT)
+    assert {room_of(path) for path in FILES} - {"__init__"} == set(MAY_IMPORT)
 
 
-@pytest.mark.parametrize("room", ROOMS)
-def test_imports_go_down_only(room: str) -> None:
-    for path in (PACKAGE / room).rglob("*.py"):
-        for name in imported(path):
-            package, _, rest = name.partition(".")
-            if package == "mlpx" and rest and (PACKAGE / rest.split(".")[0]).is_dir():
-                assert rest.split(".")[0] in MAY_IMPORT[room], f"{path} imports {name}"
-            excepted = (package, str(path.relative_to(PACKAGE))) in EXCEPT
-            assert excepted or room in ONLY_IN.get(package, {room}), f"{path} imports {name}"
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_go_down_only_and_no_experiment_knows_another(path: Path) -> None:
+    here = str(path.relative_to(PACKAGE))
+    for name in imported(path):
+        package, *rest = name.split(".")
+        if package == "mlpx" and rest and rest != ["__version__"] and here != "__init__.py":
+            allowed = MAY_IMPORT[room_of(path)]
+            if rest[0] == "experiments":
+                own = path.parent.name if room_of(path) == "experiments" else MAY_IMPORT_AN_EXPERIMENT.get(here, "")
+                assert rest[1] in own.split(), f"{here} imports {name}"
+            else:
+                assert rest[0] in allowed, f"{here} imports {name}"
+        assert room_of(path) in ONLY_IN.get(package, {room_of(path)}), f"{here} imports {name}"
+        if package == "matplotlib":
+            assert room_of(path) == "plots" or path.name == "plots.py" or here == TYPEFACES, f"{here} imports {name}"
+
+
+def test_no_import_runs_in_a_circle() -> None:
+    modules = {".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts): path for path in FILES}
+    edges = {name: {part for part in imported(path) if part in modules} for name, path in modules.items()}
+    edges = {
+        name: {*found, *(part for whole in imported(modules[name]) if (part := whole.rpartition(".")[0]) in modules)}
+        - {name}
+        for name, found in edges.items()
+    }
+    # Take away what imports nothing that is left, again and again; what stays is a circle.
+    while free := [name for name, found in edges.items() if not found & edges.keys()]:
+        for name in free:
+            del edges[name]
+    assert not edges
 
 
 def test_settings_and_errors_are_free_of_slow_packages() -> None:
-    for path in [*(PACKAGE / "settings").glob("*.py"), PACKAGE / "errors.py", PACKAGE / "__main__.py"]:
+    named = [PACKAGE / f"{name}.py" for name in ("errors", "files", "registry", "__main__", "training/metrics")]
+    for path in [*(PACKAGE / "settings").glob("*.py"), *PACKAGE.glob("experiments/*/settings.py"), *named]:
         assert not {name.split(".")[0] for name in imported(path)} & set(SLOW)
 
 
@@ -72,6 +111,7 @@ def test_help_is_quick_and_imports_nothing_slow(arguments: list[str]) -> None:
     assert done.stdout.splitlines()[-1] == "[] 0"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", [["--help"], ["transformer", "--help"]])
 def test_help_takes_less_than_three_tenths_of_a_second(arguments: list[str]) -> None:
     import time
@@ -110,9 +150,26 @@ def test_every_command_has_examples_and_every_option_has_help(program: Program) 
         assert len(options) == len(re.findall(r"^  --", text, re.MULTILINE)) >= 2
 
 
-def test_files_stay_small() -> None:
-    for path in FILES:
-        assert len(path.read_text().splitlines()) <= 300, path
+def lines_of_code(lines: list[str], docstrings: set[int], first: int, last: int) -> int:
+    """Lines ``first`` to ``last`` (from 1) that are neither blank, nor a comment, nor of a docstring."""
+    return sum(
+        bool(line.strip()) and not line.lstrip().startswith("#") and number not in docstrings
+        for number, line in enumerate(lines[first - 1 : last], first)
+    )
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_files_and_functions_stay_small(path: Path) -> None:
+    text = path.read_text()
+    lines, tree = text.splitlines(), ast.parse(text)
+    docstrings: set[int] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
+            docstrings |= set(range(node.lineno, (node.end_lineno or node.lineno) + 1))
+    assert lines_of_code(lines, docstrings, 1, len(lines)) <= 300
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef):
+            assert lines_of_code(lines, docstrings, node.lineno, node.end_lineno or 0) <= 50, node.name
 
 
 def test_the_version_is_one(program: Program) -> None:

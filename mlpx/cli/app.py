@@ -1,10 +1,11 @@
-"""The commands, and how each failure ends: one line on stderr and its exit code."""
+"""The commands and their options. Every failure ends here, with one line on stderr and its exit code."""
 
+import gc
 import importlib
 import resource
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Annotated, Any, Literal
@@ -12,10 +13,10 @@ from typing import Annotated, Any, Literal
 import typer
 
 import mlpx
+from mlpx import registry
 from mlpx.cli import options, streams
 from mlpx.errors import Bug, Interrupted, MachineError, MlpxError, UsageError, as_mlpx_error
 from mlpx.runs import folder, reading
-from mlpx.settings import MODELS
 from mlpx.settings.base import Settings
 from mlpx.settings.files import resolve
 from mlpx.training.signals import die_by
@@ -25,13 +26,14 @@ MIN_ADDRESS_SPACE = 2**30
 app = typer.Typer(
     help="Train the experiments of a deep-learning textbook chapter, and keep what they learned.",
     pretty_exceptions_enable=False,
-    rich_markup_mode=None,  # plain help: half as long to print, and right on any terminal
+    # Plain help texts take half the time to print, and look right on any terminal.
+    rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Carry out a command line and return the exit code; one that a signal stopped dies by it instead."""
+    """Run a command line and return its exit code; a run that a signal stopped ends the process by that signal."""
     with streams.protected():
         try:
             return int(app(args=list(arguments), prog_name="mlpx", standalone_mode=False) or 0)
@@ -57,73 +59,52 @@ def _show_version(wanted: bool) -> None:
 @app.callback()
 def common(
     version: Annotated[
-        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
     ] = False,
 ) -> None:
-    """Nothing is common to the commands but the version."""
+    """The options of ``mlpx`` itself."""
 
 
 def examples(*lines: str) -> str:
-    """A help text's last part: commands to copy."""
+    """The end of a help text: commands to copy."""
     return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
 
 
-def add_training_command(model: type[Settings], summary: str, epilog: str) -> None:
-    """Add the command that trains ``model``'s experiment, its options made from the model."""
-    parameters = options.settings(model) + options.declared(options.source, options.output)
+def add_training_command(model: type[Settings]) -> None:
+    """Add the command that trains an experiment. Its options are made from ``model``, the experiment's settings."""
 
-    def command(**given: Any) -> None:
-        settings = resolve(model, options.typed(model, given), given.pop("config"))
-        name = given.pop("name")
-        name = settings.label if name is None else name
-        folder.require_name(name)
-        output = options.output(**given)
-        _import("train").train(settings, name, output)
+    @options.with_output
+    @options.with_settings(model)
+    def command(
+        *,
+        typed: Mapping[str, Any],
+        config: Annotated[
+            Path | None, typer.Option(help="TOML file of settings; options that are typed override it.")
+        ] = None,
+        name: Annotated[
+            str | None, typer.Option(help="End of the run folder's name.  [default: from the settings]")
+        ] = None,
+        output: options.Output,
+    ) -> None:
+        settings = resolve(model, typed, config)
+        end = settings.label if name is None else name
+        folder.require_name(end)
+        _import("train").train(settings, end, output)
 
-    app.command(model.experiment, help=summary, epilog=epilog)(options.with_parameters(command, parameters))
+    app.command(model.experiment, help=model.summary, epilog=examples(*model.examples))(command)
 
 
-add_training_command(
-    MODELS["poly"],
-    "Fit a polynomial to noisy cubic data, and see it underfit, fit or overfit.",
-    examples(
-        "mlpx poly --degree 1",
-        "mlpx poly --degree 19 --epochs 1500",
-        "mlpx poly --degree 19 --epochs 1500 --replicas 100 --check 'max_test_loss < 2'",
-        "mlpx poly --config configs/poly-fit.toml --seed 7 --check 'test_loss < 0.05'",
-    ),
-)
-
-add_training_command(
-    MODELS["mlp"],
-    "Train a multilayer perceptron to tell images of ten classes apart: Fashion-MNIST, MNIST, or glyphs made here.",
-    examples(
-        "mlpx mlp --dataset glyphs",
-        "mlpx mlp --data-dir data --check 'test_accuracy > 0.7'",
-        "mlpx mlp --hidden 512 --hidden 256 --dropout 0.2 --momentum 0.9 --lr 0.02",
-        "mlpx mlp --hidden none --name softmax-regression",
-        "mlpx mlp --config configs/mlp-best.toml --replicas 3",
-    ),
-)
-
-add_training_command(
-    MODELS["transformer"],
-    "Train the Transformer of 'Attention Is All You Need' to reverse numbers, or to translate sentences.",
-    examples(
-        "mlpx transformer",
-        "mlpx transformer --config configs/transformer-reverse.toml --check 'test_exactness > 0.99'",
-        "mlpx transformer --task text --train-src train.en --train-tgt train.de --val-src val.en --val-tgt val.de"
-        " --test-src test.en --test-tgt test.de",
-        "mlpx transformer --task multi30k --target fr --d-model 128 --dropout 0.3 --beam 5",
-    ),
-)
+for _experiment in registry.EXPERIMENTS:
+    add_training_command(registry.settings_class(_experiment))
 
 
 def _import(name: str) -> ModuleType:
-    """Import one of the modules of this room that need torch, last: what can be refused without it was.
+    """Import the module ``mlpx.cli.name``, which imports torch.
+
+    That takes more than a second, so whatever can be refused without torch is refused before.
 
     Raises:
-        MachineError: the address space is too small; torch and numpy would end the process in ways of their own.
+        MachineError: The address space is too small. Torch and numpy would end the process in ways of their own.
     """
     limit, _ = resource.getrlimit(resource.RLIMIT_AS)
     if limit != resource.RLIM_INFINITY and limit < MIN_ADDRESS_SPACE:
@@ -131,34 +112,44 @@ def _import(name: str) -> ModuleType:
             f"the address space is limited to {limit >> 20} MiB, less than the {MIN_ADDRESS_SPACE >> 20} MiB for torch"
         )
         raise MachineError("out of memory", size, "Raise the limit (ulimit -v).")
-    return importlib.import_module(f"mlpx.cli.{name}")
+    module = importlib.import_module(f"mlpx.cli.{name}")
+    # What the imports made stays until the end, so garbage collection, off until here, need not look at it.
+    gc.freeze()
+    gc.enable()
+    return module
 
 
-def _resume(run: str, epochs: int | None, **given: Any) -> None:
-    output = options.output(**given)
+@app.command(
+    "resume",
+    help="Continue a run from its last checkpoint, bit for bit.",
+    epilog=examples("mlpx resume latest", "mlpx resume 20261123-041530-poly-degree19 --epochs 3000"),
+)
+@options.with_output
+def resume(
+    run: options.RunArgument,
+    *,
+    epochs: Annotated[int | None, typer.Option(help="Train on to this many epochs, more than the run has.")] = None,
+    output: options.Output,
+) -> None:
+    """``mlpx resume RUN``."""
     path = reading.find(run, output.runs_dir)
     _import("train").resume(path, epochs, output)
 
 
-app.command(
-    "resume",
-    help="Go on with a run from its last checkpoint, bit for bit as if it had never stopped.",
-    epilog=examples("mlpx resume latest", "mlpx resume 20261123-041530-poly-degree19 --epochs 3000"),
-)(options.with_parameters(_resume, options.declared(options.resumed, options.output)))
-
-
 @app.command(
-    help="Compute a run's final figures again from its weights; exit 3 if they differ from those recorded.",
+    help="Compute a run's metrics again; exit 3 if they differ.",
     epilog=examples("mlpx evaluate latest", "mlpx evaluate latest --data-dir other --json"),
 )
 def evaluate(
     run: options.RunArgument,
-    dataset: Annotated[str | None, typer.Option(help="Score it on this data set instead, and compare nothing.")] = None,
-    data_dir: Annotated[str | None, typer.Option(help="Score it on the data in this folder, likewise.")] = None,
-    test_src: Annotated[
-        str | None, typer.Option(help="Translate the sentences in this file instead, likewise.")
+    dataset: Annotated[str | None, typer.Option(help="Evaluate on this data set instead; nothing is compared.")] = None,
+    data_dir: Annotated[
+        str | None, typer.Option(help="Evaluate on the data in this folder instead; nothing is compared.")
     ] = None,
-    test_tgt: Annotated[str | None, typer.Option(help="And compare with those in this one.")] = None,
+    test_src: Annotated[
+        str | None, typer.Option(help="Evaluate on the source sentences in this file instead; nothing is compared.")
+    ] = None,
+    test_tgt: Annotated[str | None, typer.Option(help="File of their reference translations.")] = None,
     device: options.Device = "auto",
     runs_dir: options.RunsDir = Path("runs"),
     json: options.Json = False,
@@ -172,13 +163,14 @@ def evaluate(
 
 
 @app.command(
-    help="Classify image files by what a run of mlp learned.",
+    help="Classify image files with a trained run of mlp.",
     epilog=examples("mlpx predict latest shirt.png", "mlpx predict latest *.png --json"),
 )
 def predict(
     run: options.RunArgument,
     images: Annotated[
-        list[Path], typer.Argument(metavar="IMAGE", help="PNG, JPEG and the like; a light background is made dark.")
+        list[Path],
+        typer.Argument(metavar="IMAGE", help="Image file (PNG, JPEG and the like); a light background is inverted."),
     ],
     device: options.Device = "auto",
     runs_dir: options.RunsDir = Path("runs"),
@@ -190,7 +182,7 @@ def predict(
 
 
 @app.command(
-    help="Translate lines of text, the arguments or else standard input, by what a run of transformer learned.",
+    help="Translate text with a trained run of transformer.",
     epilog=examples(
         "mlpx translate latest '3 1 4 1 5'",
         "mlpx translate latest < input.txt > output.txt",
@@ -199,15 +191,26 @@ def predict(
 )
 def translate(
     run: options.RunArgument,
-    text: Annotated[list[str] | None, typer.Argument(metavar="TEXT", help="A line to translate.")] = None,
+    text: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="TEXT", help="Line to translate; without any, the lines of standard input."),
+    ] = None,
     beam: Annotated[
         int | None,
-        typer.Option(min=1, max=1000, metavar="<int>", help="Hypotheses a line; the run's own if not given."),
+        typer.Option(
+            min=1,
+            max=1000,
+            metavar="<int>",
+            help="Beam size, the hypotheses per line (1 is greedy decoding).  [default: the run's]",
+        ),
     ] = None,
     length_penalty: Annotated[
-        float | None, typer.Option(min=0, max=10, metavar="<float>", help="As in training; the run's own if not given.")
+        float | None,
+        typer.Option(min=0, max=10, metavar="<float>", help="Length penalty of beam search.  [default: the run's]"),
     ] = None,
-    attention: Annotated[Path | None, typer.Option(help="Draw who attends to whom in the first line, as PNG.")] = None,
+    attention: Annotated[
+        Path | None, typer.Option(help="PNG file to draw the attention weights of the first line into.")
+    ] = None,
     device: options.Device = "auto",
     runs_dir: options.RunsDir = Path("runs"),
     json: options.Json = False,
@@ -218,21 +221,21 @@ def translate(
     _import("translate").translate(path, text or [], beam, length_penalty, attention, device, as_json=json)
 
 
-data = typer.Typer(help="Data sets.", epilog=examples("mlpx data fetch fashion-mnist"))
+data = typer.Typer(help="Download data sets.", epilog=examples("mlpx data fetch fashion-mnist"))
 app.add_typer(data, name="data")
 
 
 @data.command(
-    help="Download a data set, unless it is there, check it, and print its folder.",
+    help="Download a data set, check it, and print its folder.",
     epilog=examples("mlpx data fetch fashion-mnist", "mlpx data fetch mnist --data-dir data"),
 )
 def fetch(
     name: Annotated[
         Literal["fashion-mnist", "mnist", "multi30k"],
-        typer.Argument(metavar="NAME", help="fashion-mnist, mnist or multi30k."),
+        typer.Argument(metavar="NAME", help="Data set: fashion-mnist, mnist or multi30k."),
     ],
     data_dir: Annotated[
-        str, typer.Option(help="Folder of data sets; else $MLPX_DATA_DIR, else in the user's cache folder.")
+        str, typer.Option(help="Folder of data sets; without it $MLPX_DATA_DIR, or else the user's cache folder.")
     ] = "",
     debug: options.Debug = False,
 ) -> None:

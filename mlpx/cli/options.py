@@ -1,9 +1,13 @@
-"""Options of the commands: an experiment's settings, generated from their model, and where the output goes."""
+"""Options of the commands: an experiment's settings, and where the output goes.
+
+Typer makes options from a function's signature. The settings' models know the names, types, bounds and meanings of all
+settings, so the signatures of the training commands are made from them: :func:`with_settings` and :func:`with_output`
+replace one parameter of a function, ``typed`` or ``output``, by the options that it stands for.
+"""
 
 import inspect
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,70 +15,95 @@ import typer
 
 from mlpx.errors import UsageError
 from mlpx.runs import checks
-from mlpx.runs.checks import Check
 from mlpx.settings.base import ReplicatedSettings, Settings, allowed, is_list, item
 
-Parameters = list[inspect.Parameter]
+Command = Callable[..., None]
 
 RunArgument = Annotated[
-    str, typer.Argument(metavar="RUN", help="A run folder's path, its name inside the runs folder, or latest.")
+    str, typer.Argument(metavar="RUN", help="Run folder: its path, its name in the runs folder, or latest.")
 ]
-Device = Annotated[str, typer.Option(help="auto (CUDA where there is one), cpu, cuda or cuda:N.")]
-RunsDir = Annotated[Path, typer.Option(envvar="MLPX_RUNS_DIR", help="Folder of run folders.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON Lines.")]
-Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+Device = Annotated[
+    str, typer.Option(help="Device to compute on: auto (CUDA where there is a GPU), cpu, cuda or cuda:N.")
+]
+RunsDir = Annotated[Path, typer.Option(envvar="MLPX_RUNS_DIR", help="Folder that holds the run folders.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON Lines and nothing else.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Print the traceback of an error.")]
 
 
-@dataclass(frozen=True)
 class Output:
     """Options that say how a run is carried out and shown, and never change its numbers."""
 
-    device: str
-    runs_dir: Path
-    quiet: bool
-    json: bool
-    checks: Sequence[Check]
-    checkpoint_every: float
+    def __init__(
+        self,
+        *,
+        device: Device = "auto",
+        runs_dir: RunsDir = Path("runs"),
+        quiet: Annotated[bool, typer.Option("--quiet", help="Print the run folder's path and nothing else.")] = False,
+        json: Json = False,
+        check: Annotated[
+            list[str] | None,
+            typer.Option(
+                help="Condition on a final metric, such as 'test_loss < 0.05'; exit 3 if it fails. Repeatable."
+            ),
+        ] = None,
+        checkpoint_every: Annotated[float, typer.Option(help="Seconds between checkpoints.")] = 30.0,
+        debug: Debug = False,
+    ) -> None:
+        """Check the options.
+
+        Raises:
+            UsageError: One of them cannot be used.
+        """
+        if quiet and json:
+            raise UsageError("--quiet and --json", "exclude each other", "Give one of them.")
+        if not (math.isfinite(checkpoint_every) and checkpoint_every >= 0):
+            raise UsageError("--checkpoint-every", f"{checkpoint_every} cannot be used", "Give a number of at least 0.")
+        self.device = device
+        self.runs_dir = runs_dir
+        self.quiet = quiet
+        self.json = json
+        self.checks = [checks.parse(text) for text in check or []]
+        self.checkpoint_every = checkpoint_every
 
 
-def output(
-    *,
-    device: Device = "auto",
-    runs_dir: RunsDir = Path("runs"),
-    quiet: Annotated[bool, typer.Option("--quiet", help="Print the run folder's path alone.")] = False,
-    json: Json = False,
-    check: Annotated[
-        list[str] | None, typer.Option(help="Exit 3 unless it holds at the end: 'test_loss < 0.05'. Repeatable.")
-    ] = None,
-    checkpoint_every: Annotated[float, typer.Option(help="Seconds between checkpoints.")] = 30.0,
-    debug: Debug = False,
-) -> Output:
-    """The output options, checked; this signature is where they are declared."""
-    if quiet and json:
-        raise UsageError("--quiet and --json", "exclude each other", "Give one of them.")
-    if not (math.isfinite(checkpoint_every) and checkpoint_every >= 0):
-        raise UsageError("--checkpoint-every", f"{checkpoint_every} cannot be used", "Give a number of at least 0.")
-    return Output(device, runs_dir, quiet, json, [checks.parse(text) for text in check or []], checkpoint_every)
+def with_output(command: Command) -> Command:
+    """``command``, whose parameter ``output`` is replaced by the output options."""
+    own = dict(inspect.signature(command).parameters)
+    own.pop("output")
+    options = inspect.signature(Output).parameters
+
+    def wrapper(**given: Any) -> None:
+        output = Output(**{name: given.pop(name) for name in options})
+        command(**given, output=output)
+
+    return _with_signature(wrapper, [*own.values(), *options.values()])
 
 
-def source(
-    *,
-    config: Annotated[Path | None, typer.Option(help="Settings from a TOML file; typed options override it.")] = None,
-    name: Annotated[str | None, typer.Option(help="End of the run folder's name.")] = None,
-) -> None:
-    """Declares what only a new run has: a settings file and a name."""
+def with_settings(model: type[Settings]) -> Callable[[Command], Command]:
+    """Replace the parameter ``typed`` of a command, the settings that were typed, by an option for each setting."""
+    options = {parameter.name: parameter for parameter in _setting_parameters(model)}
+
+    def decorate(command: Command) -> Command:
+        own = dict(inspect.signature(command).parameters)
+        own.pop("typed")
+
+        def wrapper(**given: Any) -> None:
+            typed = {name: _parsed(model, name, given.pop(name)) for name in options}
+            command(typed=typed, **given)
+
+        return _with_signature(wrapper, [*options.values(), *own.values()])
+
+    return decorate
 
 
-def resumed(
-    run: RunArgument,
-    *,
-    epochs: Annotated[int | None, typer.Option(help="Train on to this many, more than the run has.")] = None,
-) -> None:
-    """Declares what only a resumed run has: which, and for how much longer."""
+def _with_signature(function: Command, parameters: list[inspect.Parameter]) -> Command:
+    """``function``, which takes keyword arguments, showing ``parameters`` as its signature for Typer to read."""
+    function.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    return function
 
 
-def settings(model: type[Settings]) -> Parameters:
-    """An option for each setting, the experiment's own first; each defaults to "not typed"."""
+def _setting_parameters(model: type[Settings]) -> list[inspect.Parameter]:
+    """A parameter for each setting, the experiment's own first; each defaults to ``None``, which is "not typed"."""
     own_first = sorted(model.model_fields.items(), key=lambda item: item[0] in ReplicatedSettings.model_fields)
     parameters = []
     for name, field in own_first:
@@ -85,36 +114,24 @@ def settings(model: type[Settings]) -> Parameters:
             kind, metavar = list[str], "<int|none>"
             values = f"{allowed(item(field))}; repeat it for more layers, none for no layer"
             default = " ".join(map(str, field.default))
-        told = kind in (int, float, list[str])  # choices stand in the metavar, and text may be any
-        text = f"{field.description}{f': {values}' * told}." + (f"  [default: {default}]" if default else "")
+        text = str(field.description)
+        # The values of a choice stand in its metavar, and text may be any.
+        if kind in (int, float, list[str]):
+            text += f": {values}"
+        text += f".  [default: {default}]" if default else "."
         option = typer.Option(help=text, show_default=False, metavar=metavar)
         annotation = Annotated[kind | None, option]  # type: ignore[valid-type]
         parameters.append(inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation))
     return parameters
 
 
-def typed(model: type[Settings], given: dict[str, Any]) -> dict[str, Any]:
-    """The settings among the options ``given``, taken out of them; a lone ``none`` is an empty list."""
-    taken = {name: given.pop(name) for name in model.model_fields}
-    for name, field in model.model_fields.items():
-        if is_list(field):
-            words = taken[name]
-            items = [] if words == ["none"] else [_number(word) for word in words or []]
-            taken[name] = items if words else None
-    return taken
+def _parsed(model: type[Settings], name: str, typed: Any) -> Any:
+    """The value of a setting that was typed; a list's lone ``none`` is an empty list."""
+    if not typed or not is_list(model.model_fields[name]):
+        return None if typed == [] else typed
+    return [] if typed == ["none"] else [_number(word) for word in typed]
 
 
 def _number(word: str) -> int | str:
-    """The whole number that ``word`` writes; what is none stays as it is, for the settings to refuse."""
+    """The whole number that ``word`` writes; any other word stays as it is, for the settings to refuse."""
     return int(word) if word.isdecimal() and len(word) < 20 else word
-
-
-def declared(*functions: Callable[..., Any]) -> Parameters:
-    """The parameters that these functions declare, one after the other."""
-    return [parameter for function in functions for parameter in inspect.signature(function).parameters.values()]
-
-
-def with_parameters(function: Callable[..., Any], parameters: Parameters) -> Callable[..., Any]:
-    """``function``, which takes keyword arguments, showing ``parameters`` as its signature for Typer to read."""
-    function.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    return function

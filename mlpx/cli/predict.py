@@ -1,4 +1,4 @@
-"""Classifying image files by what a run learned."""
+"""Classifying image files by what a run learned. Imports torch, so it is imported late."""
 
 import json
 from collections.abc import Sequence
@@ -6,13 +6,12 @@ from pathlib import Path
 
 import torch
 
-from mlpx.cli import train
-from mlpx.data import pictures
-from mlpx.data.images import CLASSES
 from mlpx.errors import UsageError, printable
-from mlpx.experiments import classifier
+from mlpx.experiments.mlp import pictures
+from mlpx.experiments.mlp.classify import classify
+from mlpx.experiments.mlp.images import CLASSES
+from mlpx.experiments.mlp.settings import MlpSettings
 from mlpx.runs import reading, weights
-from mlpx.settings.mlp import MlpSettings
 from mlpx.training import devices
 
 
@@ -20,16 +19,15 @@ def predict(run: Path, images: Sequence[Path], device: str, *, as_json: bool) ->
     """Print the likeliest class of each image and its probability, in order.
 
     Raises:
-        InputError: an image, or the run, cannot be read; then nothing is printed.
-        UsageError: the run is of another experiment.
+        InputError: An image, or the run, cannot be read; then nothing is printed.
+        UsageError: The run is of another experiment.
     """
-    train.collect_garbage()
     settings = reading.settings_of(run)
     if not isinstance(settings, MlpSettings):
         raise UsageError("predict", f"{run.name} is a run of {settings.experiment}", "Give a run of mlp.")
     learned = weights.read(run)
-    read = torch.stack([pictures.read(path) for path in images])
-    probabilities = classifier.classify(settings, learned, read, devices.choose(device))
+    pixels = torch.stack([pictures.read(path) for path in images])
+    probabilities = classify(settings, learned, pixels, devices.choose(device))
     classes = CLASSES[settings.dataset]
     width = max(map(len, classes))
     for path, row in zip(images, probabilities.tolist(), strict=True):

@@ -1,9 +1,10 @@
-"""Standard streams that may vanish: a closed pipe, a full disk or a lost terminal costs the output, never the run."""
+"""Standard output and error. Where one fails (closed pipe, full disk, lost terminal), output is lost, never the run."""
 
 import codecs
 import contextlib
 import logging
 import os
+import re
 import sys
 import warnings
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ _ERRORS = "mlpx-file-names"
 
 
 def _as_in_file_names(error: UnicodeError) -> tuple[bytes, int]:
-    """What the stream's encoding has no letter for is written as in a file's name, so that a printed path is exact."""
+    """Encode what the stream's encoding lacks in the way of file names, so that a printed path is exact."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     text = error.object[error.start : error.end]
@@ -29,7 +30,7 @@ codecs.register_error(_ERRORS, _as_in_file_names)
 
 
 class Stream:
-    """A text stream whose first failing write sends it and all that follows to nowhere."""
+    """A text stream that is sent to ``/dev/null`` as soon as a write to it fails."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -59,7 +60,7 @@ class Stream:
 
 
 class _Notes(logging.Handler):
-    """What the program says of its own doings, such as a download, to a person who waits: one line on a terminal."""
+    """Prints log messages, such as that of a download, to a person who waits: one line each, on a terminal only."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print the record's message."""
@@ -69,14 +70,16 @@ class _Notes(logging.Handler):
 
 @contextlib.contextmanager
 def protected() -> Iterator[None]:
-    """Standard streams that cannot fail, and notes and warnings that are one line on stderr."""
+    """Inside the block, the standard streams never raise, and log messages and warnings are lines on stderr."""
+    _drop_impossible_sizes()
     logger, notes = logging.getLogger("mlpx"), _Notes()
     logger.addHandler(notes)
     logger.setLevel(logging.INFO)
     before = sys.stdout, sys.stderr, warnings.showwarning
     for name, descriptor in (("stdout", 1), ("stderr", 2)):
         stream = getattr(sys, name)
-        if stream is None:  # it was closed before we started
+        # Python has no stream where the caller has closed the descriptor.
+        if stream is None:
             stream = open(descriptor, "w", closefd=False)  # noqa: SIM115
         stream.reconfigure(errors=_ERRORS)
         setattr(sys, name, Stream(stream))
@@ -89,6 +92,13 @@ def protected() -> Iterator[None]:
         logger.removeHandler(notes)
 
 
+def _drop_impossible_sizes() -> None:
+    """Remove a terminal size from the environment that is not a positive number, which Rich would use as it is."""
+    for name in ("COLUMNS", "LINES"):
+        if not re.fullmatch(r"[1-9][0-9]{0,5}", os.environ.get(name, "1")):
+            del os.environ[name]
+
+
 def warn(text: str) -> None:
-    """Say a warning in one line on stderr."""
+    """Print a warning, in one line on stderr."""
     print(f"warning: {printable(text)}", file=sys.stderr, flush=True)

@@ -1,4 +1,4 @@
-"""Translating lines by what a run learned."""
+"""Translating lines by what a run learned. Imports torch, so it is imported late."""
 
 import json
 import os
@@ -6,13 +6,14 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from mlpx.cli import streams, train
+from mlpx.cli import streams
 from mlpx.errors import UsageError
-from mlpx.experiments.tasks import MAX_WORDS
-from mlpx.experiments.translator import Translator, length_penalty_of
-from mlpx.files import write_file
+from mlpx.experiments.transformer.settings import TransformerSettings
+from mlpx.experiments.transformer.tasks import MAX_WORDS
+from mlpx.experiments.transformer.translate import Translator, length_penalty_of
+from mlpx.files import require_writable, write_file
 from mlpx.runs import reading
-from mlpx.settings.transformer import TransformerSettings
+from mlpx.runs.weights import learned_of
 from mlpx.training import devices
 
 READ_AT_ONCE = 2**16
@@ -28,21 +29,31 @@ def translate(
     *,
     as_json: bool,
 ) -> None:
-    """Print a line for each of ``text``, or of standard input where there is none, in order.
+    """Print a translation for each line, in order.
 
-    ``attention`` is where to draw the attention of the first line that is not blank.
+    Args:
+        run: The run folder.
+        text: The lines; where there are none, those of standard input.
+        beam: The number of hypotheses a line; ``None`` is the run's own.
+        length_penalty: As in training; ``None`` is the run's own.
+        attention: Where to draw the attention weights of the first line that is not blank.
+        device: Where to compute, as ``--device`` takes it.
+        as_json: Whether to print JSON Lines.
 
     Raises:
-        InputError: the run cannot be read.
-        UsageError: the run is of another experiment, or there is no line whose attention could be drawn.
+        InputError: The run cannot be read.
+        MachineError: The picture cannot be written where it is to be.
+        UsageError: The run is of another experiment, or there is no line whose attention could be drawn.
     """
-    train.collect_garbage()
+    if attention is not None:
+        require_writable(attention, "--attention")
     settings = reading.settings_of(run)
     if not isinstance(settings, TransformerSettings):
         raise UsageError("translate", f"{run.name} is a run of {settings.experiment}", "Give a run of transformer.")
     beam = settings.beam if beam is None else beam
-    translator = Translator(settings, devices.choose(device), run)
-    length_penalty = length_penalty_of(settings, run) if length_penalty is None else length_penalty
+    learned = learned_of(run)
+    translator = Translator(settings, devices.choose(device), learned)
+    length_penalty = length_penalty_of(settings, learned) if length_penalty is None else length_penalty
     number, drawn = 0, None
     for lines in [[" ".join(line.split("\n")) for line in text]] if text else _lines():
         for line, (output, score, cut) in zip(lines, translator.translate(lines, beam, length_penalty), strict=True):
@@ -60,14 +71,19 @@ def translate(
 
 
 def _lines() -> Iterator[list[str]]:
-    """The lines of standard input, as soon as they are there: one at a time from a terminal, many from a file."""
-    rest = b""
-    while data := os.read(sys.stdin.fileno(), READ_AT_ONCE) if sys.stdin else b"":  # none where it is closed
-        *lines, rest = (rest + data).split(b"\n")
-        if lines:
+    """The lines of standard input, as soon as they arrive: one at a time from a terminal, many from a file."""
+    # A line that has not ended is kept in parts, since joining it anew with each part would take quadratic time.
+    parts: list[bytes] = []
+    # Python has no standard input where the caller has closed it.
+    while data := os.read(sys.stdin.fileno(), READ_AT_ONCE) if sys.stdin else b"":
+        first, *others = data.split(b"\n")
+        parts.append(first)
+        if others:
+            *lines, rest = [b"".join(parts), *others]
+            parts = [rest]
             yield [_decoded(line) for line in lines]
-    if rest:
-        yield [_decoded(rest)]
+    if any(parts):
+        yield [_decoded(b"".join(parts))]
 
 
 def _decoded(line: bytes) -> str:

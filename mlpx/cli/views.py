@@ -1,58 +1,57 @@
 """How a run is shown: a table for people, JSON Lines for programs, or the folder's path alone."""
 
+import datetime
 import json
-import math
 import os
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-from rich.console import Console
-
 from mlpx.cli import streams
+from mlpx.cli.tables import TablePrinter, new_console
 from mlpx.errors import printable
-from mlpx.runs.events import End, Event, Notice, Row
+from mlpx.runs.events import End, Event, Notice
 from mlpx.runs.folder import Run, finite
 from mlpx.settings.base import Settings
-from mlpx.training.loop import Progress
-from mlpx.training.replicas import main_columns
+from mlpx.training.loop import EpochRecord, Progress
+from mlpx.training.metrics import Metric
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
 
 BAR_SECONDS = 0.1
-MIN_WIDTH = 9
-DISPENSABLE = ("val_perplexity", "step", "lr", "tokens_per_second")  # columns, on a terminal too narrow for all
 
 
 class View(Protocol):
     """Shows a run while it happens."""
 
-    def start(self, run: Run, settings: Settings) -> None:
-        """The run begins, or goes on."""
+    def start(self, run: Run, settings: Settings, columns: Sequence[Metric]) -> None:
+        """The run begins, or goes on; ``columns`` are those of its rows."""
 
     def show(self, event: Event) -> None:
         """Something happened."""
 
     def end(self, run: Run) -> None:
-        """It is over, in whatever way; the run's document says how."""
+        """The run is over, in whatever way; its document says how."""
 
 
 def choose(*, quiet: bool, as_json: bool) -> View:
     """The view that the options ask for."""
-    return Quiet() if quiet else JsonLines() if as_json else Screen()
+    if quiet:
+        return Quiet()
+    return JsonLines() if as_json else Screen()
 
 
 class Quiet:
-    """The run folder's path and no more, said at the start, so that it stands whatever happens."""
+    """Shows the run folder's path alone, at the start, so that it stands whatever happens."""
 
-    def start(self, run: Run, settings: Settings) -> None:
+    def start(self, run: Run, settings: Settings, columns: Sequence[Metric]) -> None:
         """Print the path."""
         print(run.path, flush=True)
 
     def show(self, event: Event) -> None:
-        """Warn, and no more."""
+        """Print warnings."""
         if isinstance(event, Notice):
             streams.warn(event.text)
 
@@ -61,18 +60,18 @@ class Quiet:
 
 
 class JsonLines(Quiet):
-    """One JSON object a line: ``start``, an ``epoch`` a row, ``end``; a number that is not finite is null."""
+    """Shows one JSON object a line: ``start``, an ``epoch`` a row, ``end``; a number that is not finite is null."""
 
-    def start(self, run: Run, settings: Settings) -> None:
+    def start(self, run: Run, settings: Settings, columns: Sequence[Metric]) -> None:
         """Print the run's path, experiment and settings."""
         about = {"run": str(run.path), "experiment": settings.experiment, "settings": settings.model_dump()}
         self._print("start", about)
 
     def show(self, event: Event) -> None:
-        """Print a row."""
+        """Print a row, or a warning."""
         super().show(event)
-        if isinstance(event, Row):
-            self._print("epoch", event.values)
+        if isinstance(event, EpochRecord):
+            self._print("epoch", event.row)
 
     def end(self, run: Run) -> None:
         """Print status and metrics."""
@@ -83,11 +82,11 @@ class JsonLines(Quiet):
 
 
 class Screen:
-    """The table, a row as it happens; on a terminal a progress bar below it, which leaves no trace."""
+    """Shows a table, a row as it happens, and on a terminal a progress bar below it, which leaves no trace."""
 
     def __init__(self) -> None:
-        self._console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
-        self._rule = "-" if self._console.options.ascii_only else "─"
+        self._console = new_console()
+        self._printer = TablePrinter(self._console)
         self._animated = (
             sys.stdout.isatty()
             and sys.stderr.isatty()
@@ -98,104 +97,87 @@ class Screen:
         self._quiet_until = time.monotonic() + 5 * BAR_SECONDS
         self._epochs = 0
         self._headed = False
-        self._columns: Sequence[str] = ()
+        self._columns: Sequence[Metric] = ()
 
-    def start(self, run: Run, settings: Settings) -> None:
+    def start(self, run: Run, settings: Settings, columns: Sequence[Metric]) -> None:
         """Print nothing yet."""
         self._epochs = settings.epochs
+        self._columns = self._printer.fitting(columns)
 
     def show(self, event: Event) -> None:
         """Print a row, move the bar, or report the end."""
         if isinstance(event, Progress):
             self._advance(event)
             return
-        self.clear_bar()
-        if isinstance(event, Row):
+        self._clear_bar()
+        if isinstance(event, EpochRecord):
             if not self._headed:
-                self._columns = self._fitting(event.values)
                 self._head(self._columns)
-                self._headed = True
-            self._line({name: event.values[name] for name in self._columns})
+            self._printer.row(event.row)
         elif isinstance(event, Notice):
             streams.warn(event.text)
         elif isinstance(event, End):
-            for table in event.tables:
-                if self._headed:
-                    self._console.print()
-                self._head(table.columns)
-                self._headed = True
-                for row in table.rows:
-                    self._line(dict(zip(table.columns, row, strict=True)))
-            text = f"\n{event.summary}" if self._headed else event.summary
-            self._console.print(text, soft_wrap=not sys.stdout.isatty())  # on a terminal break between words
+            self._report(event)
 
     def end(self, run: Run) -> None:
         """Remove the bar, and say where the run lies."""
-        self.clear_bar()
+        self._clear_bar()
         self._console.print(printable(str(run.path)))
 
-    def clear_bar(self) -> None:
+    def _head(self, columns: Sequence[Metric]) -> None:
+        """Begin a table, below an empty line if it is not the first."""
+        if self._headed:
+            self._console.print()
+        self._printer.head(columns)
+        self._headed = True
+
+    def _report(self, end: End) -> None:
+        for table in end.tables:
+            self._head(table.columns)
+            for row in table.rows:
+                self._printer.row({column.name: value for column, value in zip(table.columns, row, strict=True)})
+        text = f"\n{end.summary}" if self._headed else end.summary
+        # On a terminal the sentence breaks between words; elsewhere it stays one line.
+        self._console.print(text, soft_wrap=not sys.stdout.isatty())
+
+    def _advance(self, progress: Progress) -> None:
+        if not self._animated or time.monotonic() < self._quiet_until:
+            return
+        if self._bar is None:
+            self._bar = _new_bar()
+        # The whole training takes as long for each step as it did so far, rows included.
+        left = progress.seconds * (1 - progress.done) / progress.done if progress.done else 0.0
+        self._bar.update(
+            self._bar.task_ids[0],
+            completed=progress.done,
+            epoch=f"{progress.position.epoch}/{self._epochs}",
+            left=datetime.timedelta(seconds=round(left)),
+            refresh=True,
+        )
+        self._quiet_until = time.monotonic() + BAR_SECONDS
+
+    def _clear_bar(self) -> None:
         """Remove the bar, if it is there; it comes back only if nothing else is printed for a while."""
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
         self._quiet_until = time.monotonic() + 5 * BAR_SECONDS
 
-    def _fitting(self, columns: Iterable[str]) -> Sequence[str]:
-        """The columns that there is room for; of replicas, the medians."""
-        found = main_columns(columns)
-        for name in DISPENSABLE:
-            wide = sum(max(len(column), MIN_WIDTH) + 2 for column in found) - 2
-            if sys.stdout.isatty() and wide > self._console.width and name in found:
-                found.remove(name)
-        return found
 
-    def _head(self, columns: Sequence[str]) -> None:
-        titles = [column.replace("_", " ") for column in columns]
-        self._console.print("  ".join(title.rjust(MIN_WIDTH) for title in titles), style="bold")
-        self._console.print("  ".join(self._rule * max(len(title), MIN_WIDTH) for title in titles), style="dim")
-
-    def _line(self, row: Mapping[str, float]) -> None:
-        self._console.print("  ".join(shown(name, row[name]).rjust(max(len(name), MIN_WIDTH)) for name in row))
-
-    def _advance(self, progress: Progress) -> None:
-        if not self._animated or time.monotonic() < self._quiet_until:
-            return
-        if self._bar is None:
-            self._bar = _new_bar(self._epochs)
-        self._bar.update(self._bar.task_ids[0], completed=progress.position.epoch, refresh=True)
-        self._quiet_until = time.monotonic() + BAR_SECONDS
-
-
-def shown(name: str, value: float) -> str:
-    """A number as the table shows it.
-
-    Four significant digits; whole numbers and speeds whole, accuracies in percent, seconds to the hundredth.
-    """
-    if isinstance(value, int):
-        return str(value)
-    if name.endswith("per_second") and math.isfinite(value):
-        return f"{value:.0f}"
-    if name.endswith(("accuracy", "exactness")):
-        return f"{value:.2%}"
-    return f"{value:.2f}" if name == "seconds" else f"{value:#.4g}".rstrip(".")
-
-
-def _new_bar(epochs: int) -> "Bar":
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+def _new_bar() -> "Bar":
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn
 
     bar = Progress(
-        TextColumn("epoch"),
-        MofNCompleteColumn(),
+        TextColumn("epoch {task.fields[epoch]}"),
         BarColumn(),
-        TimeRemainingColumn(),
-        TextColumn("left"),
+        TextColumn("{task.fields[left]} left"),
         console=Console(stderr=True),
         auto_refresh=False,
         transient=True,
         redirect_stdout=False,
         redirect_stderr=False,
     )
-    bar.add_task("", total=epochs)
+    bar.add_task("", total=1.0, epoch="", left="")
     bar.start()
     return bar

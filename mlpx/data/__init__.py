@@ -1,1 +1,1 @@
-"""Where examples come from."""
+"""The data folder, and downloads into it."""

@@ -1,4 +1,4 @@
-"""Where data lies, and where what can be made again is kept."""
+"""The folder of data sets, and the cache folder."""
 
 import os
 from pathlib import Path
@@ -10,17 +10,23 @@ def cache_folder() -> Path:
     """The user's cache folder for mlpx, whether it exists or not.
 
     Raises:
-        MachineError: neither environment nor user database says where the user's files are.
+        MachineError: Neither the environment nor the user database names a home folder.
     """
     base = os.environ.get("XDG_CACHE_HOME", "")
-    if not os.path.isabs(base):  # as the XDG specification has it
-        base = os.path.expanduser("~/.cache")
+    # The XDG specification says that a relative path is to be ignored.
+    if not os.path.isabs(base):
+        # An empty HOME would make this /.cache, a folder of the whole machine.
+        base = os.path.expanduser("~/.cache") if os.environ.get("HOME") != "" else ""
     if not os.path.isabs(base):
         raise MachineError("no home folder", "this user has none", "Set XDG_CACHE_HOME or MLPX_DATA_DIR.")
     return Path(base, "mlpx")
 
 
 def data_folder(given: str) -> Path:
-    """The folder of data sets: the one that was ``given``, else ``$MLPX_DATA_DIR``, else in the cache."""
+    """The folder of data sets: ``given``, or if that is empty ``$MLPX_DATA_DIR``, or else one in the cache folder.
+
+    Raises:
+        MachineError: Neither is given, and there is no home folder.
+    """
     named = given or os.environ.get("MLPX_DATA_DIR", "")
-    return Path(named) if named else cache_folder() / "data"
+    return Path(os.path.expanduser(named)) if named else cache_folder() / "data"

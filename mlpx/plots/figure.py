@@ -1,12 +1,12 @@
-"""The look that every picture shares, and its bytes."""
+"""The style that all pictures share, and their PNG files."""
 
 import io
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-BLUE, ORANGE, GREEN, GREY = "#0072b2", "#d55e00", "#009e73", "#666666"  # Okabe and Ito (2008): told apart by all
-
+# The palette of Okabe and Ito (2008), whose colors people with any color vision can tell apart.
+BLUE, ORANGE, GREEN, GRAY = "#0072b2", "#d55e00", "#009e73", "#666666"
 
 LEFT = 0.11
 
@@ -14,7 +14,8 @@ LEFT = 0.11
 def new_figure(title: str, xlabel: str, ylabel: str) -> tuple[Figure, Axes]:
     """A figure of 1,280 × 720 pixels with one pair of axes."""
     figure = Figure(figsize=(8, 4.5), dpi=160)
-    figure.subplots_adjust(left=LEFT, right=0.97, top=0.91, bottom=0.12)  # fixed: finding margins takes a second draw
+    # The margins are fixed, since finding fitting ones would take a second drawing.
+    figure.subplots_adjust(left=LEFT, right=0.97, top=0.91, bottom=0.12)
     axes = figure.subplots()
     axes.set_title(title, fontsize=13)
     plain(axes, xlabel, ylabel)
@@ -25,7 +26,8 @@ def plain(axes: Axes, xlabel: str, ylabel: str) -> None:
     """Give axes their labels, a light grid and no box."""
     axes.set_xlabel(xlabel, fontsize=11)
     axes.set_ylabel(ylabel, fontsize=11)
-    axes.yaxis.set_label_coords(-0.09, 0.5)  # whatever the width of the numbers
+    # The label's place does not depend on the width of the numbers.
+    axes.yaxis.set_label_coords(-0.09, 0.5)
     axes.grid(color="#dddddd", linewidth=0.6)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)

@@ -1,96 +1,97 @@
-"""Loss curves."""
+"""Loss curves: what a run measured, by epoch."""
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter, PercentFormatter
 
-from mlpx.plots.figure import BLUE, GREEN, GREY, ORANGE, new_figure, plain
+from mlpx.plots.figure import BLUE, GRAY, GREEN, ORANGE, new_figure, plain
 
-PARTS = {"train": ("training, while it learns", BLUE), "val": ("validation", GREEN), "test": ("test", ORANGE)}
+COLORS = {"train": BLUE, "test": ORANGE}  # by the first word of a column's name; others are green
+FEW_ROWS = 15  # so few that each is marked
+
+Rows = Mapping[str, Sequence[float]]
 
 
-def _plain_number(value: float, _position: object) -> str:
-    return f"{value:g}" if 1e-3 <= value < 1e6 else f"{value:.0e}".replace("e-0", "e-").replace("e+0", "e")
+class Panel(NamedTuple):
+    """What one pair of axes shows.
+
+    Args:
+        label: Of the vertical axis.
+        kind: A ``share`` is shown in percent; a ``share`` or a ``score`` that begins near zero is shown from zero on.
+        curves: The label of each curve by its column.
+    """
+
+    label: str
+    kind: str
+    curves: Mapping[str, str]
 
 
 def loss_curves(
-    title: str, rows: Mapping[str, Sequence[float]], labels: Mapping[str, str], floor: tuple[str, float] | None = None
+    title: str, panels: Sequence[Panel], rows: Rows, *, log: bool = False, floor: tuple[str, float] | None = None
 ) -> Figure:
-    """Up to three losses, the columns of ``labels``, by epoch on a log scale.
+    """One panel, or two side by side, over the column ``epoch`` of ``rows``.
 
-    A dashed ``floor`` (label, loss) is what none can stay below.
+    Of several replicas, whose median is the curve, a band holds eight in ten.
+
+    Args:
+        title: Of the figure.
+        panels: One or two.
+        rows: The columns by name; those ending in ``_p10`` and ``_p90`` are the band.
+        log: Whether the vertical axes are logarithmic.
+        floor: The label and the height of a dashed line in the first panel, below which no loss can stay.
     """
-    figure, axes = new_figure(title, "epoch", "mean squared error")
-    for (column, label), colour in zip(labels.items(), (BLUE, ORANGE, GREEN), strict=False):
-        marker = "o" if len(rows[column]) < 3 else None
-        axes.plot(rows["epoch"], rows[column], label=label, color=colour, linewidth=2, marker=marker)
-        _draw_band(axes, rows, column, colour)
-    if floor is not None and floor[1] > 0:
-        axes.axhline(floor[1], label=floor[0], color=GREY, linewidth=1.2, linestyle="--")
-    _mark_whole_epochs(axes)
-    axes.set_yscale("log")
-    axes.yaxis.set_major_formatter(FuncFormatter(_plain_number))  # 0.01, not the slower 10^-2
-    axes.yaxis.set_minor_formatter(NullFormatter())
-    axes.legend(frameon=False, fontsize=11)
+    figure, axes = _axes(title, panels)
+    for place, panel in zip(axes, panels, strict=True):
+        for column, label in panel.curves.items():
+            _draw(place, rows, column, label)
+        if floor is not None and floor[1] > 0 and place is axes[0]:
+            place.axhline(floor[1], label=floor[0], color=GRAY, linewidth=1.2, linestyle="--")
+        place.xaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 5, 10], integer=True, min_n_ticks=1))
+        if log:
+            place.set_yscale("log")
+            place.yaxis.set_major_formatter(FuncFormatter(_plain_number))  # 0.01, not the slower 10^-2
+            place.yaxis.set_minor_formatter(NullFormatter())
+        _scale(place, panel, rows)
+    axes[0].legend(frameon=False, fontsize=11)
     return figure
 
 
-def losses_and_accuracies(title: str, rows: Mapping[str, Sequence[float]]) -> Figure:
-    """Side by side, train and test loss and train and test accuracy by epoch."""
-    figure, left, right = _side_by_side(title, "cross-entropy", "accuracy")
-    _draw_columns(left, rows, "train_loss", "test_loss")
-    _draw_columns(right, rows, "train_accuracy", "test_accuracy")
-    right.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-    left.legend(frameon=False, fontsize=11)
-    return figure
-
-
-def losses_and_quality(title: str, rows: Mapping[str, Sequence[float]], quality: str, quality_name: str) -> Figure:
-    """Side by side, the three losses and the column ``quality`` by epoch: BLEU of 100, or else a share in percent."""
-    figure, left, right = _side_by_side(title, "cross-entropy in nats", quality_name)
-    _draw_columns(left, rows, "train_loss", "val_loss", "test_loss")
-    _draw_columns(right, rows, quality)
-    top = 1.0
-    if quality.endswith("bleu"):
-        top = max((value for value in rows[quality] if math.isfinite(value)), default=0) or 1.0
-    else:
-        right.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-    right.set_ylim(-0.02 * top, 1.02 * top)
-    left.legend(frameon=False, fontsize=11)
-    return figure
-
-
-def _side_by_side(title: str, left_name: str, right_name: str) -> tuple[Figure, Axes, Axes]:
-    """A figure with two pairs of axes over epochs."""
+def _axes(title: str, panels: Sequence[Panel]) -> tuple[Figure, list[Axes]]:
+    if len(panels) == 1:
+        figure, axes = new_figure(title, "epoch", panels[0].label)
+        return figure, [axes]
     figure, left = new_figure(title, "epoch", "")
     left.set_title("")
     left.set_position((0.08, 0.12, 0.39, 0.74))
     right = figure.add_axes((0.58, 0.12, 0.39, 0.74))
     plain(right, "epoch", "")
     figure.suptitle(title, fontsize=13, y=0.96)
-    for axes, name in ((left, left_name), (right, right_name)):
-        axes.set_title(name, fontsize=11)
-        _mark_whole_epochs(axes)
-    return figure, left, right
+    for axes, panel in zip((left, right), panels, strict=True):
+        axes.set_title(panel.label, fontsize=11)
+    return figure, [left, right]
 
 
-def _mark_whole_epochs(axes: Axes) -> None:
-    axes.xaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 5, 10], integer=True, min_n_ticks=1))
-
-
-def _draw_columns(axes: Axes, rows: Mapping[str, Sequence[float]], *columns: str) -> None:
-    """A curve for each column, in the look of the part of the data that it begins with."""
-    for column in columns:
-        label, colour = PARTS[column.partition("_")[0]]
-        marker = "o" if sum(map(math.isfinite, rows[column])) < 15 else None
-        axes.plot(rows["epoch"], rows[column], label=label, color=colour, linewidth=2, marker=marker, markersize=4)
-        _draw_band(axes, rows, column, colour)
-
-
-def _draw_band(axes: Axes, rows: Mapping[str, Sequence[float]], column: str, colour: str) -> None:
-    """Of replicas, whose median the curve is, the span in which eight of ten lie."""
+def _draw(axes: Axes, rows: Rows, column: str, label: str) -> None:
+    color = COLORS.get(column.partition("_")[0], GREEN)
+    marker = "o" if sum(map(math.isfinite, rows[column])) < FEW_ROWS else None
+    axes.plot(rows["epoch"], rows[column], label=label, color=color, linewidth=2, marker=marker, markersize=4)
     if f"{column}_p10" in rows:
-        axes.fill_between(rows["epoch"], rows[f"{column}_p10"], rows[f"{column}_p90"], color=colour, alpha=0.2, lw=0)
+        axes.fill_between(rows["epoch"], rows[f"{column}_p10"], rows[f"{column}_p90"], color=color, alpha=0.2, lw=0)
+
+
+def _scale(axes: Axes, panel: Panel, rows: Rows) -> None:
+    """Shares in percent; shares and scores that begin near zero are shown from zero to the top."""
+    if panel.kind == "share":
+        axes.yaxis.set_major_formatter(PercentFormatter(1))
+    values = [value for column in panel.curves for value in rows[column] if math.isfinite(value)]
+    if panel.kind in ("share", "score") and values and min(values) <= max(values) / 2:
+        top = 1.0 if panel.kind == "share" else max(values) or 1.0
+        axes.set_ylim(-0.02 * top, 1.02 * top)
+
+
+def _plain_number(value: float, _position: object) -> str:
+    return f"{value:g}" if 1e-3 <= value < 1e6 else f"{value:.0e}".replace("e-0", "e-").replace("e+0", "e")

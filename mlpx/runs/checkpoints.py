@@ -1,9 +1,10 @@
 """Checkpoints: all that resuming needs, the last two, each proof against half-writes and flipped bits.
 
-A file is named ``epoch…-step…-DIGEST.pt``; the digest of its content stands in its name, so that one rename makes both
+A file is named ``epoch…-step…-DIGEST.pt``. The digest of its content stands in its name, so that one rename makes both,
 and plain ``torch.load(path, weights_only=True)`` reads it.
 """
 
+import errno
 import hashlib
 import io
 import re
@@ -14,47 +15,79 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+import mlpx
 from mlpx.errors import Diverged, InputError
-from mlpx.files import read_regular, write_file
-from mlpx.training.loop import Position
+from mlpx.files import read_regular, sync_folder, write_file
+from mlpx.training.experiment import State
+from mlpx.training.loop import START, Position
 
 KEPT = 2
 NAME = re.compile(r"epoch(\d{10})-step(\d{10})-([0-9a-f]{16})\.pt")
+# What opening a checkpoint gives where a folder, a link to nowhere or a fifo is in its place.
+NO_FILE = (errno.EINVAL, errno.EISDIR, errno.ENOENT, errno.ELOOP, errno.ENXIO)
+
+
+class ResumePoint(NamedTuple):
+    """Where a training that is saved goes on.
+
+    The row that a run's last epoch has only for being the last is never part of it: that epoch counts as trained, but
+    not yet as evaluated. With 45 epochs and a row every 20, a finished run's checkpoint stands at epoch 44 with all
+    steps of epoch 45 done, and ``metrics_offset`` is the length of ``metrics.csv`` after row 40. Resumed as it is, the
+    run evaluates epoch 45 again; extended to 90 epochs, it has no row 45.
+
+    Args:
+        position: Epochs done, and steps of the next one.
+        seconds: Wall time of training so far.
+        metrics_offset: The length of ``metrics.csv`` in bytes.
+    """
+
+    position: Position = START
+    seconds: float = 0.0
+    metrics_offset: int = 0
 
 
 class Checkpoint(NamedTuple):
-    """A training's state at a position; ``metrics_offset`` is the length of ``metrics.csv`` there."""
+    """A training's state at a point; ``data_digest`` tells its data from other data, and may be empty."""
 
     settings: dict[str, Any]
-    position: Position
-    seconds: float
-    metrics_offset: int
+    point: ResumePoint
     torch_version: str
-    state: dict[str, Tensor]
+    data_digest: str
+    state: State
+    mlpx_version: str = mlpx.__version__
 
 
 def save(folder: Path, checkpoint: Checkpoint) -> None:
     """Write a checkpoint durably, then drop all but it and the one before it.
 
     Raises:
-        Diverged: a weight is not finite; nothing is written.
-        OSError: the disk is full, and the like; the checkpoints before it stand.
+        Diverged: A weight is not finite; nothing is written.
+        OSError: The disk is full, and the like; the checkpoints before it stand.
     """
-    epoch, step = checkpoint.position
-    for name, tensor in checkpoint.state.items():
-        if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
-            if checkpoint.settings.get("replicas", 1) > 1:  # they are the first axis of all that training changes
-                name += f" of replica {int(tensor.isfinite().flatten(1).all(1).int().argmin())}"
-            raise Diverged("diverged", f"{name} is not finite {step} steps after epoch {epoch}", "Try a lower --lr.")
-    state = {name: tensor.cpu() for name, tensor in checkpoint.state.items()}
-    buffer = io.BytesIO()  # torch.save to a file hides why it failed
-    torch.save(checkpoint._replace(position=tuple(checkpoint.position), state=state)._asdict(), buffer)  # type: ignore[arg-type]
+    _require_finite(checkpoint)
+    (epoch, step), seconds, metrics_offset = checkpoint.point
+    content = {
+        "settings": checkpoint.settings,
+        "position": (epoch, step),
+        "seconds": seconds,
+        "metrics_offset": metrics_offset,
+        "torch_version": checkpoint.torch_version,
+        "mlpx_version": checkpoint.mlpx_version,
+        "data_digest": checkpoint.data_digest,
+        "state": {name: part.cpu() if isinstance(part, Tensor) else part for name, part in checkpoint.state.items()},
+    }
+    # torch.save to a file hides why it failed, so the bytes are made in memory.
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
     data = buffer.getvalue()
-    folder.mkdir(exist_ok=True)
+    if not folder.exists():
+        folder.mkdir()
+        sync_folder(folder.parent)
     path = folder / f"epoch{epoch:010d}-step{step:010d}-{_digest(data)}.pt"
     write_file(path, data)
     others = [other for other in _newest_first(folder) if other != path]
-    ahead = [other for other in others if other.name > path.name]  # broken, or of a future that was given up
+    # A checkpoint with a later name is broken, or of a future that was given up.
+    ahead = [other for other in others if other.name > path.name]
     for other in ahead + others[len(ahead) + KEPT - 1 :]:
         other.unlink(missing_ok=True)
 
@@ -63,17 +96,37 @@ def load_newest(folder: Path) -> tuple[Checkpoint | None, list[Path]]:
     """The newest checkpoint that is whole, and the broken ones passed over; ``None`` where none was ever written.
 
     Raises:
-        InputError: there are checkpoints, but none that is whole.
+        InputError: There are checkpoints, but none that is whole.
+        OSError: The machine cannot read them; they may well be whole.
     """
     broken: list[Path] = []
     for path in _newest_first(folder):
         try:
-            return _load(path), broken
+            data = read_regular(path)
+        except OSError as error:
+            if error.errno not in NO_FILE:
+                raise
+            broken.append(path)
+            continue
+        try:
+            return _parse(path.name, data), broken
+        except MemoryError:
+            raise
         except Exception:  # whatever a damaged file makes a parser raise, the one before it serves
             broken.append(path)
     if broken:
         raise InputError(broken[0], "is broken, as is every other checkpoint", "Start the run anew.")
     return None, broken
+
+
+def _require_finite(checkpoint: Checkpoint) -> None:
+    epoch, step = checkpoint.point.position
+    replicas = checkpoint.settings.get("replicas", 1)
+    for name, part in checkpoint.state.items():
+        if isinstance(part, Tensor) and part.is_floating_point() and not bool(part.isfinite().all()):
+            if replicas > 1:  # they are the first axis of all that training changes
+                name += f" of replica {int(part.isfinite().reshape(replicas, -1).all(1).int().argmin())}"
+            raise Diverged("diverged", f"{name} is not finite {step} steps after epoch {epoch}", "Try a lower --lr.")
 
 
 def _newest_first(folder: Path) -> list[Path]:
@@ -84,22 +137,32 @@ def _digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()[:16]
 
 
-def _load(path: Path) -> Checkpoint:
-    data = read_regular(path)
-    name = NAME.fullmatch(path.name)
+def _parse(file_name: str, data: bytes) -> Checkpoint:
+    """The checkpoint that a file holds; raises all kinds of exceptions where it is damaged."""
+    name = NAME.fullmatch(file_name)
     if name is None or name[3] != _digest(data):
         raise ValueError("checksum")
     members = zipfile.ZipFile(io.BytesIO(data)).infolist()
     if any(m.compress_type != zipfile.ZIP_STORED for m in members) or sum(m.file_size for m in members) > len(data):
         raise ValueError("a zip that grows")
     content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    checkpoint = Checkpoint(**content)
-    position = Position(*checkpoint.position)
-    numbers = (*position, checkpoint.metrics_offset)
-    if position != (int(name[1]), int(name[2])) or not all(type(n) is int and n >= 0 for n in numbers):
+    point = ResumePoint(Position(*content["position"]), content["seconds"], content["metrics_offset"])
+    numbers = (*point.position, point.metrics_offset)
+    if point.position != (int(name[1]), int(name[2])) or not all(type(n) is int and n >= 0 for n in numbers):
         raise ValueError("position")
-    if not isinstance(checkpoint.seconds, float) or not isinstance(checkpoint.settings, dict):
+    # Checkpoints of version 0.1.0 have neither a digest of the data nor a version of mlpx.
+    checkpoint = Checkpoint(
+        content["settings"],
+        point,
+        content["torch_version"],
+        content.get("data_digest", ""),
+        content["state"],
+        content.get("mlpx_version", "0.1.0"),
+    )
+    if not isinstance(point.seconds, float) or not isinstance(checkpoint.settings, dict):
         raise ValueError("contents")
-    if not all(isinstance(tensor, Tensor) for tensor in checkpoint.state.values()):
+    if not isinstance(checkpoint.data_digest, str) or not isinstance(checkpoint.mlpx_version, str):
+        raise ValueError("data_digest or version")
+    if not all(isinstance(part, Tensor | int | float | str) for part in checkpoint.state.values()):
         raise ValueError("state")
-    return checkpoint._replace(position=position)
+    return checkpoint

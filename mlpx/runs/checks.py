@@ -1,4 +1,4 @@
-"""``--check 'test_loss < 0.05'``: what a script asks of a run's metrics."""
+"""``--check 'test_loss < 0.05'``: conditions on the metrics of a run, for scripts."""
 
 import difflib
 import math
@@ -28,19 +28,19 @@ class Check(NamedTuple):
     number: float
 
     def __str__(self) -> str:
-        return f"{self.metric} {self.comparison} {self.number:g}"
+        return f"{self.metric} {self.comparison} {repr(self.number).removesuffix('.0')}"
 
     def holds(self, metrics: Mapping[str, float | None]) -> bool:
-        """Whether it holds; a metric that is not a number fails every comparison."""
+        """Whether the metrics fulfill it; a metric that is missing or not a number fails every comparison."""
         value = metrics.get(self.metric)
         return value is not None and not math.isnan(value) and COMPARISONS[self.comparison](value, self.number)
 
 
 def parse(text: str) -> Check:
-    """The check that ``text`` writes.
+    """The check that ``text`` stands for.
 
     Raises:
-        UsageError: it is not of the form NAME COMPARISON NUMBER.
+        UsageError: It does not have the form NAME COMPARISON NUMBER.
     """
     match = PATTERN.fullmatch(text)
     try:
@@ -53,7 +53,11 @@ def parse(text: str) -> Check:
 
 
 def require_known(checks: Collection[Check], metrics: Collection[str]) -> None:
-    """Raise UsageError for a check of a metric that the run will not have."""
+    """Check that the run will have all metrics that are asked for.
+
+    Raises:
+        UsageError: It will not have one of them.
+    """
     for check in checks:
         if check.metric not in metrics:
             near = difflib.get_close_matches(check.metric, metrics, n=1)

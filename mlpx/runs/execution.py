@@ -1,39 +1,28 @@
-"""A run from its first step to its last file: the loop's records made durable, then passed on as events."""
+"""A run from its first step to its last file: the loop's records are made durable, then passed on as events."""
 
 import contextlib
 import shlex
 import time
-from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import torch
 
 from mlpx.errors import Diverged, InputError, Interrupted
 from mlpx.files import write_file
 from mlpx.runs import checkpoints, weights
-from mlpx.runs.checkpoints import Checkpoint
+from mlpx.runs.checkpoints import Checkpoint, ResumePoint
 from mlpx.runs.checks import Check
-from mlpx.runs.events import End, Event, Experiment, Notice, Row
+from mlpx.runs.events import End, Event, Notice
 from mlpx.runs.folder import Run
-from mlpx.runs.metrics import Metrics, row
+from mlpx.runs.metrics import Metrics
 from mlpx.runs.provenance import describe
-from mlpx.training import replicas
-from mlpx.training.loop import START, EpochRecord, Position, Progress, fit, is_on_grid
+from mlpx.training import statistics
+from mlpx.training.experiment import AnyExperiment, Outcome, Values
+from mlpx.training.loop import EpochRecord, Progress, fit, is_on_grid
+from mlpx.training.metrics import columns
 from mlpx.training.signals import StopFlag
 
 REDRAW_SECONDS = 30.0
-
-
-class _Place(NamedTuple):
-    """Where a checkpoint taken now would stand.
-
-    The row that an epoch has for being the last is never part of it: that epoch counts as trained but not yet
-    evaluated, so the run may end there or go on to more epochs, which gives that row or not.
-    """
-
-    position: Position
-    seconds: float
-    metrics_offset: int
 
 
 class Execution:
@@ -42,7 +31,7 @@ class Execution:
     def __init__(
         self,
         run: Run,
-        experiment: Experiment,
+        experiment: AnyExperiment,
         *,
         device: torch.device,
         stop: StopFlag,
@@ -50,9 +39,19 @@ class Execution:
         checks: Sequence[Check] = (),
         resume_from: Checkpoint | None = None,
     ) -> None:
-        """``stop`` asks it to save and stop; ``checkpoint_every`` is in seconds.
+        """Open the run's ``metrics.csv``.
 
-        ``experiment`` must already have the state of ``resume_from``.
+        Args:
+            run: The folder, held by this process.
+            experiment: What to train; it already has the state of ``resume_from``.
+            device: Where it computes.
+            stop: Asks to save and stop.
+            checkpoint_every: Seconds between checkpoints.
+            checks: What the final metrics must satisfy.
+            resume_from: The checkpoint to go on from.
+
+        Raises:
+            InputError: ``metrics.csv`` is not a regular file.
         """
         self._run = run
         self._experiment = experiment
@@ -61,12 +60,14 @@ class Execution:
         self._checkpoint_every = checkpoint_every
         self._checks = checks
         self._resume_from = resume_from
-        self._metrics = Metrics(run.path / "metrics.csv", experiment.columns)
+        self._seeds: Sequence[int] = experiment.settings.seeds
+        names = [column.name for column in columns(experiment.metrics(experiment.settings), len(self._seeds))]
+        self._metrics = Metrics(run.path / "metrics.csv", names)
 
     def events(self) -> Iterator[Event]:
         """Run to the end.
 
-        A failure is written to ``run.json`` before it is raised, a bug's traceback to ``error.log``.
+        A failure is written to ``run.json`` before it is raised, and a bug's traceback to ``error.log``.
         """
         try:
             self._begin()
@@ -74,7 +75,7 @@ class Execution:
             yield from self._finish()
         except Exception as error:
             if isinstance(error, Diverged):
-                yield from self._draw("loss.png", self._draw_losses)
+                yield from self._draw({"loss.png": self._draw_losses})
             with contextlib.suppress(OSError, InputError):  # the disk may be what failed
                 self._run.record_failure(error, self._metrics.last())
             raise
@@ -88,38 +89,37 @@ class Execution:
         if resume_from is None:
             self._metrics.start()
         else:
-            self._metrics.go_back(resume_from.metrics_offset)
+            self._metrics.go_back(resume_from.point.metrics_offset)
 
     def _train(self) -> Iterator[Event]:
-        settings, begun = self._experiment.settings, self._resume_from
-        place = _Place(begun.position, begun.seconds, begun.metrics_offset) if begun else _Place(START, 0.0, 0)
+        settings = self._experiment.settings
+        point = self._resume_from.point if self._resume_from else ResumePoint()
         saved_at = drawn_at = time.monotonic()
-        for record in fit(self._experiment, settings.epochs, settings.eval_every, place.position, place.seconds):
+        for record in fit(self._experiment, point.position, point.seconds):
             if isinstance(record, EpochRecord):
-                self._metrics.append(record)
-                yield Row(row(record))
-            else:
-                yield record
+                self._metrics.append(record.row)
+            yield record
             if isinstance(record, Progress) or is_on_grid(record.position.epoch, settings.eval_every):
-                place = _Place(record.position, record.seconds, self._metrics.offset)
+                point = ResumePoint(record.position, record.seconds, self._metrics.offset)
             if self._stop.signum is not None:
-                self._save(place)
+                self._save(point)
                 remedy = f"Go on with 'mlpx resume {shlex.quote(str(self._run.path))}'."
-                raise Interrupted(self._stop.signum, f"saved after epoch {place.position.epoch}", remedy)
+                raise Interrupted(self._stop.signum, f"saved after epoch {point.position.epoch}", remedy)
             if time.monotonic() - saved_at >= self._checkpoint_every:
-                self._save(place)
+                self._save(point)
                 if time.monotonic() - drawn_at >= REDRAW_SECONDS:
-                    yield from self._draw("loss.png", self._draw_losses)
+                    yield from self._draw({"loss.png": self._draw_losses})
                     drawn_at = time.monotonic()
                 saved_at = time.monotonic()
-        self._save(place)
+        self._save(point)
 
-    def _save(self, place: _Place) -> None:
+    def _save(self, point: ResumePoint) -> None:
         self._metrics.sync()
         checkpoint = Checkpoint(
             settings=self._experiment.settings.model_dump(),
-            **place._asdict(),
+            point=point,
             torch_version=str(torch.__version__),
+            data_digest=self._experiment.data_digest,
             state=self._experiment.state(),
         )
         checkpoints.save(self._run.checkpoints, checkpoint)
@@ -127,26 +127,37 @@ class Execution:
     def _finish(self) -> Iterator[Event]:
         last = self._metrics.last()
         outcome = self._experiment.outcome(last)
-        settings = self._experiment.settings
-        files = {weights.NAME: weights.to_bytes(outcome.weights, settings), **outcome.files}
-        if len(settings.seeds) > 1:
-            files["replicas.csv"] = replicas.to_csv(settings.seeds, outcome.metrics)
-        for name, data in files.items():
+        values = self._of_each_replica(outcome)
+        for name, data in self._files(outcome, values).items():
             write_file(self._run.path / name, data)
-        for name, draw in {"loss.png": self._draw_losses, **outcome.pictures}.items():
-            yield from self._draw(name, draw)
-        metrics = {**last, **replicas.summary(outcome.metrics), **replicas.extremes(outcome.metrics)}
+        yield from self._draw({"loss.png": self._draw_losses, **outcome.pictures})
+        metrics = {**last, **statistics.summary(values), **statistics.extremes(values)}
         failed = [check for check in self._checks if not check.holds(metrics)]
         exit_code = 128 + self._stop.signum if self._stop.signum is not None else 3 if failed else 0
-        self._run.record_end("finished", exit_code, metrics, **outcome.facts)
+        self._run.record_end("finished", exit_code, metrics, summary=outcome.summary, **outcome.facts)
         yield End(metrics, outcome.tables, outcome.summary, failed)
+
+    def _of_each_replica(self, outcome: Outcome) -> dict[str, Values]:
+        """The outcome's metrics, and of several replicas those with a row that it leaves out, evaluated anew."""
+        metrics = self._experiment.metrics(self._experiment.settings)
+        left_out = {metric.name for metric in metrics if not metric.at_end} - outcome.metrics.keys()
+        if len(self._seeds) == 1 or not left_out:
+            return dict(outcome.metrics)
+        return {**self._experiment.evaluate(), **outcome.metrics}
+
+    def _files(self, outcome: Outcome, values: Mapping[str, Values]) -> dict[str, bytes]:
+        files = {weights.NAME: weights.to_bytes(outcome.weights, self._experiment.settings), **outcome.files}
+        if len(self._seeds) > 1:
+            files["replicas.csv"] = statistics.to_csv(self._seeds, values)
+        return files
 
     def _draw_losses(self) -> bytes:
         return self._experiment.draw_losses(self._metrics.rows())
 
-    def _draw(self, name: str, draw: Callable[[], bytes]) -> Iterator[Event]:
-        """Draw a picture; one that fails costs a warning, never the run."""
-        try:
-            write_file(self._run.path / name, draw())
-        except Exception as error:
-            yield Notice(f"{name} could not be drawn: {error}")
+    def _draw(self, pictures: dict[str, Callable[[], bytes]]) -> Iterator[Notice]:
+        """Draw the pictures; one that fails costs a warning, never the run."""
+        for name, draw in pictures.items():
+            try:
+                write_file(self._run.path / name, draw())
+            except Exception as error:
+                yield Notice(f"{name} could not be drawn: {error}")

@@ -1,4 +1,4 @@
-"""Run folders: making one, and holding one."""
+"""Run folders: making one, and holding one while its run goes on."""
 
 import contextlib
 import fcntl
@@ -8,31 +8,37 @@ import math
 import os
 import platform
 import re
-import secrets
 import shutil
 import traceback
+import warnings
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
-from mlpx.errors import Locked, MachineError, UsageError, as_mlpx_error
-from mlpx.files import remove_temporaries, sync_folder, write_file
+from mlpx.errors import Locked, MachineError, UsageError, as_mlpx_error, reason
+from mlpx.files import remove_temporaries, sync_folder, temporary_for, write_file
 from mlpx.settings.base import Settings
 from mlpx.settings.files import to_toml
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 LATEST = "latest"
+LEFTOVER_SECONDS = 3600.0
+"""Making a folder takes less than a second; one that is still unfinished after this time was given up."""
 
 
 class Run:
-    """A run folder held by this process, by a lock that the kernel frees whatever happens to the process."""
+    """A run folder held by this process, through a lock that the kernel releases however the process ends.
+
+    ``path`` is the absolute path of the folder, and ``document`` what ``run.json`` says.
+    """
 
     def __init__(self, path: Path) -> None:
         """Lock the folder.
 
         Raises:
-            Locked: a live process holds it.
+            Locked: A live process holds it.
+            OSError: The lock cannot be made.
         """
         self.path = path.absolute()
         self.document: dict[str, Any] = {}
@@ -68,76 +74,90 @@ class Run:
         write_file(self.path / "run.json", text.encode())
 
     def record_start(self, facts: Mapping[str, Any]) -> None:
-        """Write that the run is under way, with the ``facts`` of this attempt.
+        """Write that the run is under way.
 
-        What an earlier end reported, such as a verdict, goes: it does not hold for the run as it goes on.
+        What the end of an earlier attempt reported, such as a verdict, is dropped, since the run goes on.
+
+        Args:
+            facts: What ``run.json`` is to say of this attempt, such as the device.
         """
         kept = {k: v for k, v in self.document.items() if k in ("command", "started", "resumed_from_epoch")}
         self.document = {"status": "running", "exit_code": None, "started": _now(), **kept, "ended": None}
         self.update({**facts, "metrics": {}})
 
     def record_end(self, status: str, exit_code: int, metrics: Mapping[str, float], **facts: Any) -> None:
-        """Write how the run ended."""
+        """Write how the run ended.
+
+        JSON has no numbers that are not finite. A metric that is none becomes null, and ``not_finite`` tells which
+        number it is: "inf", "-inf" or "nan".
+        """
+        self.document.pop("not_finite", None)
+        not_finite = {name: str(value) for name, value in metrics.items() if finite(value) is None}
+        if not_finite:
+            facts["not_finite"] = not_finite
         self.update({"status": status, "exit_code": exit_code, "metrics": metrics, "ended": _now(), **facts})
 
     def record_failure(self, error: Exception, metrics: Mapping[str, float]) -> None:
-        """Write how the run failed, with the traceback in ``error.log`` where that is a bug of ours."""
+        """Write how the run failed, and the traceback to ``error.log`` where that is a bug of mlpx."""
         known = as_mlpx_error(error)
         if known is None:
             write_file(self.path / "error.log", "".join(traceback.format_exception(error)).encode(errors="replace"))
         self.record_end(known.status if known else "failed", known.exit_code if known else 1, metrics)
 
     def add_resumption(self, epoch: int) -> None:
-        """Note that the run goes on from ``epoch``."""
+        """Note that the run goes on from ``epoch``; the next change of ``run.json`` writes it."""
         before = self.document.get("resumed_from_epoch")
         self.document["resumed_from_epoch"] = [*(before if isinstance(before, list) else []), epoch]
 
     def tidy(self) -> None:
-        """Remove what a killed process left half-written, and the log of a bug that may be mended."""
+        """Remove temporary files of a killed process, and the ``error.log`` of an earlier attempt."""
         (self.path / "error.log").unlink(missing_ok=True)
         for folder in (self.path, self.checkpoints):
             remove_temporaries(folder)
 
 
 def create(runs_dir: Path, settings: Settings, name: str) -> Run:
-    """Make and lock a new folder ``runs_dir/YYYYMMDD-HHMMSS-experiment-name`` (UTC) with its ``config.toml``.
+    """Make and lock a new folder ``runs_dir/YYYYMMDD-HHMMSS-experiment-name`` (UTC), and point ``latest`` at it.
 
-    ``runs_dir/latest`` then points at it.
+    The folder is made under a hidden name and then renamed: it appears locked and with its ``config.toml``, or not at
+    all.
 
     Raises:
-        UsageError: the name has other characters than a folder's name may have.
-        MachineError: the folder cannot be made.
+        UsageError: ``name`` cannot be part of a folder's name.
+        MachineError: The folder cannot be made.
     """
     require_name(name)
-    stem = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{settings.experiment}-{name}"
+    path = runs_dir / f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{settings.experiment}-{name}"
     try:
         runs_dir.mkdir(parents=True, exist_ok=True)
-        path = _make_folder(runs_dir, stem)
+        remove_temporaries(runs_dir, LEFTOVER_SECONDS)
+        run = _create_hidden(path, settings)
         try:
-            run = Run(path)
-            run.write_settings(settings)
+            run.path = _rename(run.path, path.absolute())
             sync_folder(runs_dir)
-            _point_latest(runs_dir, path.name)
         except BaseException:
-            shutil.rmtree(path, ignore_errors=True)
+            shutil.rmtree(run.path, ignore_errors=True)
             raise
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise MachineError(
-            runs_dir, f"cannot make a run folder there: {reason}", "Choose another --runs-dir."
-        ) from error
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        why = f"cannot make a run folder there: {reason(error)}"
+        raise MachineError(runs_dir, why, "Choose another --runs-dir.") from error
+    _point_latest(runs_dir, run.path.name)
     return run
 
 
 def require_name(name: str) -> None:
-    """Raise UsageError for a name that could not end a folder's name everywhere."""
+    """Check that ``name`` can be part of a folder's name on any system.
+
+    Raises:
+        UsageError: It cannot.
+    """
     if not NAME.fullmatch(name):
         rule = "Use letters, digits, '.', '_' and '-', a letter or digit first, 64 at most."
         raise UsageError("--name", f"{name!r} is not a name", rule)
 
 
 def finite(value: Any) -> Any:
-    """``value`` with every number that is not finite replaced by ``None``, as JSON has none."""
+    """``value`` with ``None``, as JSON needs it, in place of each number that is not finite."""
     if isinstance(value, float) and not math.isfinite(value):
         return None
     if isinstance(value, Mapping):
@@ -149,21 +169,50 @@ def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
-def _make_folder(runs_dir: Path, stem: str) -> Path:
-    """A folder that is this process's alone: ``stem``, or ``stem-2``, ``stem-3``, … where that is taken."""
+def _create_hidden(path: Path, settings: Settings) -> Run:
+    """A complete run folder, under a temporary name for ``path``."""
+    hidden = temporary_for(path)
+    hidden.mkdir()
+    try:
+        run = Run(hidden)
+        run.write_settings(settings)
+    except BaseException:
+        shutil.rmtree(hidden, ignore_errors=True)
+        raise
+    return run
+
+
+def _rename(hidden: Path, path: Path) -> Path:
+    """Rename the folder to ``path``, or where that exists to ``path-2``, ``path-3``, …; the name it got."""
     for number in itertools.count(1):
-        path = runs_dir / (stem if number == 1 else f"{stem}-{number}")
-        with contextlib.suppress(FileExistsError):
-            path.mkdir()
-            return path
+        free = path if number == 1 else path.with_name(f"{path.name}-{number}")
+        # The kernel would replace an empty folder.
+        if not os.path.lexists(free):
+            try:
+                os.rename(hidden, free)
+            except OSError:
+                # Perhaps another process took the name in the meantime.
+                if not os.path.lexists(free):
+                    raise
+            else:
+                return free
     raise AssertionError  # the count has no end
 
 
 def _point_latest(runs_dir: Path, name: str) -> None:
-    """Replace the link ``latest`` atomically; anything there that is no link is the user's and stays."""
+    """Replace the link ``latest`` in one step.
+
+    Anything of that name that is not a link belongs to the user and stays. Where no link can be made, as on some
+    file systems or over the link of another user, a warning says so.
+    """
     link = runs_dir / LATEST
     if link.exists() and not link.is_symlink():
         return
-    temporary = runs_dir / f".{LATEST}.{secrets.token_hex(4)}.tmp"
-    os.symlink(name, temporary)
-    os.replace(temporary, link)
+    temporary = temporary_for(link)
+    try:
+        os.symlink(name, temporary)
+        os.replace(temporary, link)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        warnings.warn(f"{link} does not point at this run: {reason(error)}", stacklevel=2)

@@ -1,24 +1,38 @@
 """``metrics.csv``: one row an evaluated epoch, the truth from which all else is drawn."""
 
 import csv
+import errno
 import os
+import stat
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mlpx.errors import InputError
 from mlpx.files import read_regular
-from mlpx.training.loop import EpochRecord
-
-Rows = dict[str, list[float]]
 
 
 class Metrics:
     """The file, open for appending; each row is one write at full precision."""
 
     def __init__(self, path: Path, columns: Sequence[str]) -> None:
+        """Open the file, which is made if it is missing.
+
+        Raises:
+            InputError: Something else than a regular file is in its place.
+        """
         self._path = path
-        self.columns = ("epoch", *columns, "seconds")
-        self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
+        self._columns = columns
+        # A link could empty a file elsewhere, and opening a fifo would wait for a reader.
+        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+        try:
+            self._descriptor = os.open(path, flags, 0o666)
+        except OSError as error:
+            if error.errno in (errno.ELOOP, errno.EISDIR):
+                raise InputError(path, "is not a regular file", "Remove it, and resume.") from error
+            raise
+        if not stat.S_ISREG(os.fstat(self._descriptor).st_mode):
+            os.close(self._descriptor)
+            raise InputError(path, "is not a regular file", "Remove it, and resume.")
 
     @property
     def offset(self) -> int:
@@ -26,21 +40,26 @@ class Metrics:
         return os.fstat(self._descriptor).st_size
 
     def start(self) -> None:
-        """Empty but for the header."""
+        """Empty the file but for the header."""
         os.ftruncate(self._descriptor, 0)
-        self._write(self.columns)
+        self._write(self._columns)
 
-    def append(self, record: EpochRecord) -> None:
-        """Add the record's row. Raises OSError; a row that did not fit is taken back."""
-        self._write([str(value) for value in row(record).values()])
+    def append(self, row: Mapping[str, float]) -> None:
+        """Add a row with a value for each column, in their order.
+
+        Raises:
+            OSError: It did not fit; then the file is as it was before.
+        """
+        self._write([str(value) for value in row.values()])
 
     def _write(self, cells: Sequence[str]) -> None:
         line = (",".join(cells) + "\n").encode()
         status = os.fstat(self._descriptor)
         if status.st_nlink == 0:
-            raise FileNotFoundError(2, "the run folder was deleted", str(self._path))
+            raise FileNotFoundError(errno.ENOENT, "the run folder was deleted", str(self._path))
         try:
-            while line:  # one write, but for a disk that fills up within the row: then the next one says so
+            # This is one write, unless the disk fills up within the row: then the next write says so.
+            while line:
                 line = line[os.write(self._descriptor, line) :]
         except OSError as error:
             os.ftruncate(self._descriptor, status.st_size)
@@ -54,15 +73,23 @@ class Metrics:
         """Keep the rows up to ``offset``, durably.
 
         Raises:
-            InputError: the file has lost rows that it had.
+            InputError: The file has lost rows that it had, or its columns are not those of this version of mlpx.
         """
         if self.offset < offset:
             raise InputError(self._path, "has lost rows since the last checkpoint", "Start the run anew.")
+        header = (",".join(self._columns) + "\n").encode()
+        if offset and os.pread(self._descriptor, len(header), 0) != header:
+            why = "its columns are not those that this version of mlpx writes"
+            raise InputError(self._path, why, "Resume it with the version that began it, or start the run anew.")
         os.ftruncate(self._descriptor, offset)
         self.sync()
 
-    def rows(self) -> Rows:
-        """The columns, each a list of numbers."""
+    def rows(self) -> dict[str, list[float]]:
+        """The columns by name.
+
+        Raises:
+            InputError: The file is not a table of numbers.
+        """
         return read_rows(self._path)
 
     def last(self) -> dict[str, float]:
@@ -74,23 +101,18 @@ class Metrics:
         os.close(self._descriptor)
 
 
-def row(record: EpochRecord) -> Mapping[str, float]:
-    """A record as a row of the table: ``epoch``, its values, ``seconds``."""
-    return {"epoch": record.position.epoch, **record.values, "seconds": record.seconds}
-
-
-def _number(text: str) -> float:
-    return int(text) if text.isdecimal() else float(text)
-
-
-def read_rows(path: Path) -> Rows:
-    """The columns of a ``metrics.csv``.
+def read_rows(path: Path) -> dict[str, list[float]]:
+    """The columns of a ``metrics.csv`` by name.
 
     Raises:
-        InputError: it is not a table of numbers.
+        InputError: It is not a table of numbers.
     """
     try:
         lines = list(csv.reader(read_regular(path).decode().splitlines()))
         return {name: [_number(line[i]) for line in lines[1:]] for i, name in enumerate(lines[0])}
-    except (ValueError, IndexError) as error:
+    except (ValueError, IndexError, csv.Error) as error:
         raise InputError(path, f"is not a table of numbers ({error})", "Start the run anew.") from error
+
+
+def _number(text: str) -> float:
+    return int(text) if text.isdecimal() else float(text)

@@ -1,5 +1,6 @@
-"""Where a run's numbers come from: versions, commit, machine."""
+"""The origin of a run's numbers: versions, commit, machine."""
 
+import os
 import platform
 import subprocess
 from pathlib import Path
@@ -29,13 +30,17 @@ def describe(device: torch.device) -> dict[str, Any]:
 
 
 def _commit(checkout: Path) -> dict[str, Any] | None:
-    """The commit that mlpx itself runs from and whether its tree differs; ``None`` outside a checkout."""
+    """The commit of mlpx's own checkout, and whether its files differ from it; ``None`` outside a checkout."""
     if not (checkout / ".git").exists():
         return None
+    # Git tells hooks by GIT_DIR and the like which repository they are called for, and ``-C`` does not override that.
+    env = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     command = ["git", "-C", str(checkout), "status", "--porcelain=v2", "--branch", "--untracked-files=no"]
     try:
-        lines = subprocess.run(command, capture_output=True, text=True, timeout=5, check=True).stdout.splitlines()
+        output = subprocess.run(command, env=env, capture_output=True, timeout=5, check=True).stdout
     except (OSError, subprocess.SubprocessError):
         return None
+    # File names in it need not be UTF-8.
+    lines = output.decode(errors="replace").splitlines()
     commit = next((line.split()[-1] for line in lines if line.startswith("# branch.oid")), None)
     return {"commit": commit, "dirty": any(not line.startswith("#") for line in lines)}

@@ -1,4 +1,4 @@
-"""The settings that every experiment has, and how a field describes itself to a person."""
+"""The settings that every experiment has, and the words that describe a setting to a person."""
 
 import os
 from abc import abstractmethod
@@ -8,36 +8,61 @@ from typing import Annotated, Any, ClassVar, Literal, get_args, get_origin
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic.fields import FieldInfo
 
+# So far below the limit of float32, about 3e38, that no product of the two overflows it: torch refuses such a number.
+MAX_LEARNING_RATE = 1e30
+MAX_WEIGHT_DECAY = 1e6
+
 
 def absolute(path: str) -> str:
-    """``path`` from the root on, so that it means the same wherever a run is resumed; an empty one stays empty."""
-    return os.path.abspath(path) if path else path
+    """The absolute path, so that it means the same wherever the run is resumed; an empty path stays empty.
+
+    Raises:
+        ValueError: The absolute path is not UTF-8, as the file of settings has to be.
+    """
+    if not path:
+        return path
+    path = os.path.abspath(os.path.expanduser(path))
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        raise ValueError("Rename it: settings are kept in a file of UTF-8, which this path is not.") from None
+    return path
 
 
-Seed = Annotated[int, Field(ge=0, le=2**63 - 1, description="Seed of data, initial weights and batch order")]
-Epochs = Annotated[int, Field(ge=1, le=10**9, description="Passes over the training set")]
+Seed = Annotated[int, Field(ge=0, le=2**63 - 1, description="Random seed of data, initial weights and batch order")]
+Epochs = Annotated[int, Field(ge=1, le=10**9, description="Training epochs (passes over the training set)")]
 Replicas = Annotated[
-    int, Field(ge=1, le=10**5, description="Trainings side by side, with seeds seed, seed + 1 and so on")
+    int, Field(ge=1, le=10**5, description="Independent trainings side by side, with seeds seed, seed + 1 and so on")
 ]
-LearningRate = Annotated[float, Field(gt=0, description="Learning rate of SGD")]
-BatchSize = Annotated[int, Field(ge=1, le=10**9, description="Examples a step; more than there are means all")]
-WeightDecay = Annotated[float, Field(ge=0, description="L2 penalty: this times each weight joins its gradient")]
+LearningRate = Annotated[float, Field(gt=0, le=MAX_LEARNING_RATE, description="Learning rate of SGD")]
+BatchSize = Annotated[
+    int, Field(ge=1, le=10**9, description="Batch size, in examples per optimizer step (more than there are means all)")
+]
+WeightDecay = Annotated[
+    float,
+    Field(ge=0, le=MAX_WEIGHT_DECAY, description="L2 weight decay (this times each weight is added to its gradient)"),
+]
 DataDir = Annotated[
     str,
     AfterValidator(absolute),
-    Field(description="Folder of data sets; else $MLPX_DATA_DIR, else in the user's cache folder"),
+    Field(description="Folder of data sets; without it $MLPX_DATA_DIR, or else the user's cache folder"),
 ]
-EvalEvery = Annotated[int, Field(ge=1, le=10**9, description="Epochs between rows of the table")]
+EvalEvery = Annotated[int, Field(ge=1, le=10**9, description="Epochs between evaluations (rows of the table)")]
 
 
 class Settings(BaseModel):
-    """The common settings; each experiment's own model adds to them and gives the defaults."""
+    """The common settings; the model of each experiment adds its own, and gives all defaults."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
     experiment: ClassVar[str]
+    """The name of the experiment and of its command."""
+    summary: ClassVar[str]
+    """The sentence in the list of commands, of at most 60 characters."""
+    examples: ClassVar[Sequence[str]]
+    """The commands shown at the end of its help; each begins with ``mlpx``."""
     places: ClassVar[frozenset[str]] = frozenset()
-    """Settings that say where things lie; they never change a number, so a resumed run may have others."""
+    """The names of settings that are paths. They never change a number, so they may change when a run is resumed."""
 
     seed: Seed
     epochs: Epochs
@@ -48,33 +73,33 @@ class Settings(BaseModel):
 
     @property
     def seeds(self) -> Sequence[int]:
-        """A seed for each replica."""
+        """The seed of each replica."""
         return (self.seed,)
 
     @property
-    def extendable(self) -> bool:
-        """Whether a run may go on to more epochs: whether its steps so far would have been the same."""
-        return True
+    def why_not_extendable(self) -> str | None:
+        """Why a run cannot be extended to more epochs, as its steps depend on their number; ``None`` if it can."""
+        return None
 
     @property
     @abstractmethod
     def label(self) -> str:
-        """What ends the run folder's name when ``--name`` is not given."""
+        """The end of the run folder's name, where ``--name`` is not given."""
 
 
 class ReplicatedSettings(Settings):
-    """Settings of an experiment that trains several replicas at once."""
+    """The settings of an experiment that can train several replicas at once."""
 
     replicas: Replicas
 
     @property
     def seeds(self) -> Sequence[int]:
-        """One after the other, from ``seed`` on."""
+        """``seed``, ``seed`` + 1 and so on."""
         return range(self.seed, self.seed + self.replicas)
 
 
 def allowed(field: FieldInfo) -> str:
-    """The values that a field takes, in words: "a whole number from 0 to 19"."""
+    """The values that a setting can have, in words: "a whole number from 0 to 19"."""
     if get_origin(field.annotation) is Literal:
         return "one of " + ", ".join(map(str, get_args(field.annotation)))
     if is_list(field):
@@ -87,19 +112,21 @@ def allowed(field: FieldInfo) -> str:
     if low is not None:
         return f"{noun} of at least {low}"
     above = bound(field, "gt")
+    if above is not None and high is not None:
+        return f"{noun} above {above} and at most {high}"
     return noun if above is None else f"{noun} above {above}"
 
 
 def is_list(field: FieldInfo) -> bool:
-    """Whether the field takes several values."""
+    """Whether the setting is a list of values."""
     return get_origin(field.annotation) is list
 
 
 def item(field: FieldInfo) -> FieldInfo:
-    """What each value of a list is."""
+    """The description of each item of a list."""
     return FieldInfo.from_annotation(get_args(field.annotation)[0])
 
 
 def bound(field: FieldInfo, kind: str) -> Any:
-    """The field's bound of that kind (``ge``, ``gt``, ``le``), or ``None``."""
+    """The bound of that kind (``ge``, ``gt``, ``le``), or ``None`` where there is none."""
     return next((getattr(m, kind) for m in field.metadata if getattr(m, kind, None) is not None), None)

@@ -1,4 +1,4 @@
-"""Settings from typed options and TOML files, and back to TOML."""
+"""Reading settings from command-line options and TOML files, and writing them as TOML."""
 
 import difflib
 import tomllib
@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import tomli_w
 from pydantic import ValidationError
 
-from mlpx.errors import UsageError
+from mlpx.errors import UsageError, reason
 from mlpx.files import read_regular
 from mlpx.settings.base import Settings, allowed
 
@@ -19,20 +19,24 @@ S = TypeVar("S", bound=Settings)
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """The table in a settings file.
+    """The table in a file of settings.
 
     Raises:
-        UsageError: the file cannot be read, is not UTF-8 or not TOML.
+        UsageError: The file cannot be read, is not UTF-8, or is not TOML.
     """
     remedy = "Give a TOML file of settings."
     try:
         data = read_regular(path, MAX_FILE_BYTES + 1)
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
-        raise UsageError(path, getattr(error, "strerror", None) or error, remedy) from error
+    except (OSError, ValueError) as error:
+        raise UsageError(path, reason(error), remedy) from error
     if len(data) > MAX_FILE_BYTES:
         raise UsageError(path, f"is longer than {MAX_FILE_BYTES // 1024} KiB", remedy)
     try:
-        return tomllib.loads(data.decode("utf-8"))
+        table = tomllib.loads(data.decode("utf-8"))
+        # Python reads a hexadecimal number of any length, but raises ValueError when one of thousands of digits is to
+        # be printed, as an error message would have to. It is refused here, as a decimal one is by tomllib.
+        repr(table)
+        return table
     except UnicodeDecodeError as error:
         raise UsageError(path, f"is not UTF-8 at byte {error.start}", "Save it as UTF-8.") from error
     except (tomllib.TOMLDecodeError, ValueError, RecursionError) as error:
@@ -40,10 +44,15 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 
 def resolve(model: type[S], typed: Mapping[str, Any], file: Path | None = None) -> S:
-    """Settings from typed options, over a file's, over the defaults.
+    """The settings of a run: an option that was typed wins over the file, and the file over the default.
+
+    Args:
+        model: The class of settings.
+        typed: Options by the name of their setting; ``None`` for one that was not typed.
+        file: A TOML file of settings.
 
     Raises:
-        UsageError: an unknown key, a wrong type, a value out of bounds; names key, value and remedy.
+        UsageError: A name is unknown, or a value has a wrong type or is out of bounds.
     """
     from_file = read_toml(file) if file is not None else {}
     written_for = from_file.pop("experiment", model.experiment)
@@ -57,9 +66,9 @@ def resolve(model: type[S], typed: Mapping[str, Any], file: Path | None = None) 
         key = str(first["loc"][0])
         option = "--" + key.replace("_", "-")
         what = option if typed.get(key) is not None or file is None else f"{file}: {key}"
-        reason = first.get("ctx", {}).get("error")
-        if isinstance(reason, ValueError):  # a rule of the model's own, which says what to do
-            raise UsageError(what, f"{first['input']!r} cannot be used", str(reason)) from error
+        rule = first.get("ctx", {}).get("error")
+        if isinstance(rule, ValueError):  # a validator of the model raised it, and its text is the remedy
+            raise UsageError(what, f"{first['input']!r} cannot be used", str(rule)) from error
         raise _usage_error(model, what, key, first["input"]) from error
 
 
@@ -73,5 +82,5 @@ def _usage_error(model: type[Settings], what: str, key: str, value: object) -> U
 
 
 def to_toml(settings: Settings) -> str:
-    """Every setting, resolved, as a file that :func:`resolve` takes back unchanged."""
+    """A TOML file of all settings, from which :func:`resolve` gets the same settings again."""
     return tomli_w.dumps({"experiment": settings.experiment, **settings.model_dump()})

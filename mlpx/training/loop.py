@@ -1,16 +1,16 @@
 """THE training loop: a generator that trains and yields plain-number records; whoever reads them prints and stores."""
 
 import time
-from collections.abc import Iterator, Mapping
-from typing import NamedTuple, Protocol
+from collections.abc import Iterator
+from typing import NamedTuple
 
-from torch import Tensor
-
-from mlpx.training.replicas import Figure, require_finite, summary
+from mlpx.training import statistics
+from mlpx.training.experiment import AnyExperiment
+from mlpx.training.metrics import columns
 
 
 class Position(NamedTuple):
-    """Where a training stands: ``epoch`` epochs done, rows written, and ``step`` steps of the next one."""
+    """Where a training stands: ``epoch`` epochs done, their rows written, and ``step`` steps of the next one."""
 
     epoch: int
     step: int
@@ -20,37 +20,31 @@ START = Position(0, 0)
 
 
 class Progress(NamedTuple):
-    """A place where training may stop and be saved; can be dropped. ``seconds`` of wall time since it began."""
+    """A place where training may stop and be saved. A reader may ignore it.
+
+    Args:
+        position: The place.
+        seconds: Wall time of training so far.
+        done: The share of all steps that is done, from 0 to 1.
+    """
 
     position: Position
     seconds: float
+    done: float
 
 
 class EpochRecord(NamedTuple):
-    """A row of the table; the model is exactly as it stood at the end of ``position.epoch``."""
+    """A row of the table; the model is exactly as it stood at the end of ``position.epoch``.
+
+    ``row`` has a value for each column, in the order of the columns.
+    """
 
     position: Position
     seconds: float
-    values: dict[str, float]
+    row: dict[str, float]
 
 
 Record = Progress | EpochRecord
-
-
-class Task(Protocol):
-    """What the loop needs of an experiment: data, model, loss and optimizer put together."""
-
-    def train(self, epoch: int, step: int) -> Iterator[int]:
-        """Train ``epoch`` (from 1), its first ``step`` steps being done; yield the steps done, wherever it may stop."""
-
-    def evaluate(self) -> Mapping[str, Figure]:
-        """The losses of the model as it stands, on the training and the test set; of replicas, one each."""
-
-    def state(self) -> dict[str, Tensor]:
-        """All that training changes, for a checkpoint."""
-
-    def load_state(self, state: dict[str, Tensor]) -> None:
-        """Put back what :meth:`state` gave; raises InputError where names, shapes or types differ."""
 
 
 def is_on_grid(epoch: int, eval_every: int) -> bool:
@@ -58,18 +52,27 @@ def is_on_grid(epoch: int, eval_every: int) -> bool:
     return epoch == 1 or epoch % eval_every == 0
 
 
-def fit(task: Task, epochs: int, eval_every: int, position: Position = START, seconds: float = 0.0) -> Iterator[Record]:
-    """Train ``task`` from ``position``, reached after ``seconds``, to the end of ``epochs``.
+def fit(experiment: AnyExperiment, position: Position = START, seconds: float = 0.0) -> Iterator[Record]:
+    """Train from ``position``, reached after ``seconds`` of wall time, to the last epoch of the settings.
 
     Raises:
-        Diverged: after the record of an epoch whose loss is not finite.
+        Diverged: After the record of an epoch whose loss is not finite.
     """
+    settings = experiment.settings
+    metrics = experiment.metrics(settings)
+    names = [column.name for column in columns(metrics, len(settings.seeds))]
     began = time.perf_counter() - seconds
-    for epoch in range(position.epoch + 1, epochs + 1):
+    for epoch in range(position.epoch + 1, settings.epochs + 1):
         first_step = position.step if epoch == position.epoch + 1 else 0
-        for step in task.train(epoch, first_step):
-            yield Progress(Position(epoch - 1, step), time.perf_counter() - began)
-        if epoch == epochs or is_on_grid(epoch, eval_every):
-            figures = task.evaluate()
-            yield EpochRecord(Position(epoch, 0), time.perf_counter() - began, summary(figures))
-            require_finite(figures, epoch)
+        for step in experiment.train(epoch, first_step):
+            done = (epoch - 1 + step / experiment.num_steps) / settings.epochs
+            yield Progress(Position(epoch - 1, step), time.perf_counter() - began, done)
+        on_grid = is_on_grid(epoch, settings.eval_every)
+        if on_grid or epoch == settings.epochs:
+            values = experiment.evaluate()
+            if on_grid:
+                experiment.remember(epoch, values)
+            seconds = time.perf_counter() - began
+            row = {"epoch": epoch, **statistics.summary(values), "seconds": seconds}
+            yield EpochRecord(Position(epoch, 0), seconds, {name: row[name] for name in names})
+            statistics.require_finite(metrics, values, epoch)

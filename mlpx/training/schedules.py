@@ -1,4 +1,4 @@
-"""How the learning rate rises and falls."""
+"""Learning-rate schedules: linear warm-up, then linear or inverse square root decay."""
 
 import math
 from typing import Literal
@@ -6,12 +6,12 @@ from typing import Literal
 Schedule = Literal["linear", "inverse-sqrt"]
 
 
-def rate(schedule: Schedule, lr: float, step: int, warmup_steps: int, num_steps: int) -> float:
+def learning_rate(schedule: Schedule, lr: float, step: int, warmup_steps: int, num_steps: int) -> float:
     """The learning rate of ``step``, which counts from 1 to ``num_steps``.
 
-    It rises by lr / W a step to lr at step W = ``warmup_steps``. Then ``inverse-sqrt`` gives lr √(W / step), Vaswani et
-    al. (2017, equation 3) with their d_model^-0.5 W^-0.5 as lr; ``linear`` falls evenly, to reach zero a step after the
-    last.
+    It rises by lr / W a step to lr at step W = ``warmup_steps``. Then ``inverse-sqrt`` gives lr √(W / step), which is
+    equation 3 of Vaswani et al. (2017) with their d_model^-0.5 W^-0.5 as lr; ``linear`` falls evenly, and reaches zero
+    one step after the last.
     """
     if step < warmup_steps:
         return lr * step / warmup_steps

@@ -1,4 +1,4 @@
-"""Signals that ask a run to stop: handlers only set a flag, and a second signal ends the process at once."""
+"""Signals that ask a run to stop. The first one only sets a flag, and a second one ends the process at once."""
 
 import os
 import signal
@@ -9,7 +9,10 @@ STOPPING = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
 
 
 class StopFlag:
-    """While entered, the first stopping signal is kept in ``signum``; one that was ignored stays ignored."""
+    """A context in which the first stopping signal is only noted, in ``signum``.
+
+    A signal that was ignored before, as SIGHUP is under nohup, stays ignored.
+    """
 
     def __init__(self) -> None:
         self.signum: int | None = None
@@ -35,4 +38,4 @@ def die_by(signum: int) -> NoReturn:
     """End this process by ``signum``, so that a shell loop around it stops too."""
     signal.signal(signum, signal.SIG_DFL)
     os.kill(os.getpid(), signum)
-    raise SystemExit(128 + signum)  # only where the signal is blocked
+    raise SystemExit(128 + signum)  # reached only where the signal is blocked

@@ -1,0 +1,83 @@
+"""What a trained perceptron reports: the interval of its accuracy, and pictures of what it learned and mistook.
+
+Shapes: R replicas, N images, C classes, H units of the first layer.
+"""
+
+import math
+
+from torch import Tensor
+
+from mlpx.experiments.mlp.images import CLASSES, Examples
+from mlpx.experiments.mlp.settings import SIDE, MlpSettings
+
+# The normal distribution's 97.5 % quantile.
+NORMAL_QUANTILE = 1.959964
+
+
+def wilson_interval(share: float, count: int) -> tuple[float, float]:
+    """The 95 % interval of a probability of which ``count`` trials showed ``share``: Wilson (1927).
+
+    (p + z²/2n ± z √(p(1-p)/n + z²/4n²)) / (1 + z²/n) with z the normal distribution's 97.5 % quantile.
+    """
+    z = NORMAL_QUANTILE
+    middle = share + z**2 / (2 * count)
+    reach = z * math.sqrt(share * (1 - share) / count + z**2 / (4 * count**2))
+    return (middle - reach) / (1 + z**2 / count), (middle + reach) / (1 + z**2 / count)
+
+
+def title(settings: MlpSettings) -> str:
+    """What a picture is of."""
+    models = f"{settings.replicas} MLPs" if settings.replicas > 1 else "MLP"
+    return f"{models} on {settings.dataset}"
+
+
+def draw_confusion(settings: MlpSettings, labels: Tensor, log_probabilities: Tensor) -> bytes:
+    """How many images of each class were taken for which class, as PNG.
+
+    Args:
+        settings: Of the run.
+        labels: The true classes (N,).
+        log_probabilities: The model's, (R, N, C); the counts of several replicas are averaged.
+    """
+    # matplotlib takes half a second to import, so it is imported only when something is drawn.
+    from mlpx.experiments.mlp.plots import confusion_matrix
+    from mlpx.plots.figure import png
+
+    classes = CLASSES[settings.dataset]
+    pairs = labels.long() * len(classes) + log_probabilities.argmax(2)  # (R, N)
+    counts = pairs.flatten().bincount(minlength=len(classes) ** 2).view(len(classes), len(classes))
+    counts = counts.double().div(len(pairs)).round().long()
+    what = "average guesses on the test images" if len(pairs) > 1 else "what the test images were taken for"
+    return png(confusion_matrix(f"{title(settings)}: {what}", classes, counts.numpy()))
+
+
+def draw_mistakes(settings: MlpSettings, examples: Examples, log_probabilities: Tensor) -> bytes:
+    """The images that were mistaken with the greatest confidence, as PNG.
+
+    Args:
+        settings: Of the run.
+        examples: The images and their true classes.
+        log_probabilities: The model's, (R, N, C); the probabilities of several replicas are averaged.
+    """
+    from mlpx.experiments.mlp.plots import TILES, captioned_images
+    from mlpx.plots.figure import png
+
+    confidences, guesses = log_probabilities.exp().mean(0).max(1)
+    labels = examples.labels.long()
+    surest = (confidences * (guesses != labels)).argsort(descending=True, stable=True)[:TILES]
+    surest = surest[guesses[surest] != labels[surest]]
+    classes = CLASSES[settings.dataset]
+    captions = [(classes[labels[i]], f"{classes[guesses[i]]}, {confidences[i]:.0%}") for i in surest.tolist()]
+    wrong = int((guesses != labels).sum())
+    heading = f"{title(settings)}: the surest of {wrong:,} mistakes (truth, guess)"
+    return png(captioned_images(heading, examples.images[surest].numpy(), captions))
+
+
+def draw_filters(settings: MlpSettings, weight: Tensor) -> bytes:
+    """The first layer's weights (R, H, 784) as images, as PNG; of several replicas, those of the first."""
+    from mlpx.experiments.mlp.plots import signed_images
+    from mlpx.plots.figure import png
+
+    which = f", seed {settings.seed}" if settings.replicas > 1 else ""
+    heading = f"MLP on {settings.dataset}{which}: weights of the first layer"
+    return png(signed_images(heading, weight[0].view(-1, SIDE, SIDE).cpu().numpy()))

@@ -1,1 +1,0 @@
-"""Models from plain numbers."""

@@ -1,0 +1,168 @@
+"""The contract of an experiment: all that the loop, the run folder and the commands ask of one."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Generic, TypeVar
+
+import torch
+from torch import Tensor
+
+from mlpx.settings.base import Settings
+from mlpx.training.metrics import Metric
+
+S = TypeVar("S", bound=Settings)
+
+Values = list[float]
+"""A metric's value for each of R replicas; a list of one where there is one, or where all share it."""
+
+State = dict[str, Tensor | int | float | str]
+"""All that training changes, by name; what a checkpoint holds, and plain ``torch.load(weights_only=True)`` reads."""
+
+Rows = Mapping[str, Sequence[float]]
+"""The columns of ``metrics.csv`` by name."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A few columns of numbers for people."""
+
+    columns: Sequence[Metric]
+    rows: Sequence[Sequence[float]]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a training ends with: what joins ``run.json``, what is shown, and what is kept beside it.
+
+    Args:
+        weights: The learned weights, on the CPU, by name.
+        metrics: The values of the final metrics, of those with a row too where they are computed anew.
+        facts: What else ``run.json`` is to say, such as a verdict.
+        tables: What is shown after the rows.
+        summary: The sentence that ends it all.
+        files: Files of the run folder by name.
+        pictures: Functions that draw a PNG file, by its name.
+    """
+
+    weights: Mapping[str, Tensor]
+    metrics: Mapping[str, Values] = field(default_factory=dict)
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    tables: Sequence[Table] = ()
+    summary: str = ""
+    files: Mapping[str, bytes] = field(default_factory=dict)
+    pictures: Mapping[str, Callable[[], bytes]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Learned:
+    """What a finished run kept, read again.
+
+    Args:
+        weights: As :class:`Outcome` has them.
+        metrics: The final metrics of ``run.json``; one that was not finite is ``None`` in runs of older versions.
+        read: Gives the content of one of the outcome's files by its name; raises InputError.
+    """
+
+    weights: Mapping[str, Tensor]
+    metrics: Mapping[str, float | None]
+    read: Callable[[str], bytes]
+
+
+class Experiment(ABC, Generic[S]):
+    """Data, model, loss and optimizer put together, to be trained by :func:`mlpx.training.loop.fit`."""
+
+    num_threads: ClassVar[int | None] = None
+    """The number of threads that the experiment computes with; ``None`` leaves torch's own."""
+
+    settings: S
+
+    @abstractmethod
+    def __init__(self, settings: S, device: torch.device) -> None:
+        """Make data and an untrained model.
+
+        Raises:
+            InputError: Data cannot be had.
+            UsageError: The settings do not fit the data.
+        """
+
+    @classmethod
+    @abstractmethod
+    def metrics(cls, settings: S) -> Sequence[Metric]:
+        """All metrics, those with a row first, in the order of the table."""
+
+    @property
+    @abstractmethod
+    def num_steps(self) -> int:
+        """The number of steps of an epoch."""
+
+    @abstractmethod
+    def train(self, epoch: int, step: int) -> Iterator[int]:
+        """Train ``epoch`` (from 1), its first ``step`` steps being done.
+
+        Yields the number of steps done, wherever the training may stop and be saved.
+        """
+
+    @abstractmethod
+    def evaluate(self) -> Mapping[str, Values]:
+        """The values of the metrics with a row, for the model as it stands; changes nothing."""
+
+    def remember(self, epoch: int, values: Mapping[str, Values]) -> None:
+        """Take note of what :meth:`evaluate` gave at the end of ``epoch``, which has a row in every run."""
+
+    @abstractmethod
+    def state(self) -> State:
+        """All that training changes, for a checkpoint; a tensor is the live one, not a copy."""
+
+    @abstractmethod
+    def load_state(self, state: State) -> None:
+        """Put back what :meth:`state` gave.
+
+        Raises:
+            InputError: Names, shapes or types differ.
+        """
+
+    @property
+    def data_digest(self) -> str:
+        """What tells the data from other data, where it does not follow from the settings; else empty."""
+        return ""
+
+    @abstractmethod
+    def outcome(self, last: Mapping[str, float]) -> Outcome:
+        """The report on the trained model, whose last row is ``last``."""
+
+    @classmethod
+    @abstractmethod
+    def final_metrics(cls, settings: S, device: torch.device, learned: Learned) -> Mapping[str, Values]:
+        """The metrics of a finished run's weights, computed anew.
+
+        Raises:
+            InputError: The weights do not fit the settings, or data cannot be had.
+        """
+
+    @property
+    def title(self) -> str:
+        """What pictures say that they are of."""
+        return f"{self.settings.experiment}, {self.settings.label}"
+
+    def draw_losses(self, rows: Rows) -> bytes:
+        """The curves of the metrics that have an axis, as PNG: one panel for each axis, at most two."""
+        return self._draw_losses(rows)
+
+    def _draw_losses(self, rows: Rows, *, log: bool = False, floor: tuple[str, float] | None = None) -> bytes:
+        """The same; see :func:`mlpx.plots.loss.loss_curves`."""
+        # matplotlib takes half a second to import, so it is imported only when something is drawn.
+        from mlpx.plots.figure import png
+        from mlpx.plots.loss import Panel, loss_curves
+
+        metrics = [metric for metric in self.metrics(self.settings) if metric.axis]
+        panels = []
+        for label in dict.fromkeys(metric.axis for metric in metrics):
+            drawn = [metric for metric in metrics if metric.axis == label]
+            panels.append(Panel(label, drawn[0].kind, {metric.name: metric.curve for metric in drawn}))
+        band = ": median, and band of eight in ten" if len(self.settings.seeds) > 1 else ""
+        return png(loss_curves(self.title + band, panels, rows, log=log, floor=floor))
+
+
+AnyExperiment = Experiment[Any]
+"""An experiment whatever its settings are: what runs, commands and the loop know of it is the contract above."""
