@@ -1,13 +1,12 @@
 """A run in this process, with faults that a whole program cannot be made to have."""
 
 import dataclasses
-import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
+from helpers import document_of
 
 from mlpx.errors import InputError, MachineError, as_mlpx_error
 from mlpx.experiments.poly import experiment as poly
@@ -46,11 +45,6 @@ def prepare(tmp_path: Path) -> Iterator[Callable[..., Prepared]]:
         run.__exit__()
 
 
-def read(run: Run) -> dict[str, Any]:
-    document: dict[str, Any] = json.loads((run.path / "run.json").read_text())
-    return document
-
-
 @pytest.mark.parametrize(
     "error",
     [
@@ -85,7 +79,7 @@ def test_a_failing_machine_leaves_the_last_checkpoint_and_no_further_call(
     assert isinstance(known, MachineError)
     assert str(known).count("\n") == 0
     assert calls == ["evaluate", "evaluate"]
-    assert (read(run)["status"], read(run)["exit_code"]) == ("failed", 6)
+    assert (document_of(run.path)["status"], document_of(run.path)["exit_code"]) == ("failed", 6)
     assert not (run.path / "error.log").exists()
     checkpoint, broken = checkpoints.load_newest(run.checkpoints)
     assert checkpoint is not None
@@ -104,7 +98,7 @@ def test_a_picture_that_fails_costs_a_warning(
     events = list(execute.events())
     assert [event.text for event in events if isinstance(event, Notice)] == ["loss.png could not be drawn: no ink"]
     assert isinstance(events[-1], End)
-    assert read(run)["status"] == "finished"
+    assert document_of(run.path)["status"] == "finished"
     assert not (run.path / "loss.png").exists()
     assert (run.path / "fit.png").exists()
 
@@ -133,10 +127,10 @@ def test_a_run_killed_while_it_was_extended_goes_on(tmp_path: Path) -> None:
     with folder.create(tmp_path, ended, "x") as run:
         list(execute(run, ended))
         assert read_rows(run.path / "metrics.csv")["epoch"] == [1, 20, 40, 45]
-        assert "verdict" in read(run)
+        assert "verdict" in document_of(run.path)
         for _ in range(2):
             next(execute(run, extended))  # one step further, and no more
-        assert "verdict" not in read(run)
+        assert "verdict" not in document_of(run.path)
         assert read_rows(run.path / "metrics.csv")["epoch"] == [1, 20, 40]
         list(execute(run, extended))
     with folder.create(tmp_path, extended, "y") as straight:
