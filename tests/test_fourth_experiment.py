@@ -17,6 +17,13 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 
 from mlpx.settings.base import BatchSize, Epochs, EvalEvery, LearningRate, Seed, Settings, WeightDecay
+from mlpx.settings.metrics import Metric
+
+METRICS = [
+    Metric("train_loss", "loss", better="lower", axis="loss", curve="training", is_main=True),
+    Metric("test_loss", "loss", better="lower", axis="loss", curve="test", is_main=True),
+    Metric("distance", better="lower"),
+]
 
 
 class DescentSettings(Settings):
@@ -33,6 +40,10 @@ class DescentSettings(Settings):
     eval_every: EvalEvery = 5
 
     @property
+    def metrics(self):
+        return METRICS
+
+    @property
     def label(self) -> str:
         return "parabola"
 """
@@ -41,15 +52,8 @@ EXPERIMENT = """
 import torch
 
 from mlpx.training.experiment import Experiment, Outcome
-from mlpx.training.metrics import Metric
 from mlpx.training.randomness import generator
 from mlpx.training.states import restore
-
-METRICS = [
-    Metric("train_loss", "loss", better="lower", axis="loss", curve="training"),
-    Metric("test_loss", "loss", better="lower", axis="loss", curve="test"),
-    Metric("distance", better="lower"),
-]
 
 
 class Descent(Experiment):
@@ -58,10 +62,6 @@ class Descent(Experiment):
     def __init__(self, settings, device):
         self.settings = settings
         self.x = torch.randn(1, generator=generator(settings.seed, "weights")).to(device)
-
-    @classmethod
-    def metrics(cls, settings):
-        return METRICS
 
     def train(self, epoch, step):
         self.x -= self.settings.lr * 2 * (self.x - self.settings.target)

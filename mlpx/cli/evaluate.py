@@ -12,8 +12,8 @@ from mlpx.runs import reading
 from mlpx.runs.folder import finite
 from mlpx.runs.weights import learned_of
 from mlpx.settings.files import resolve
+from mlpx.settings.metrics import Metric, final
 from mlpx.training import devices, statistics
-from mlpx.training.metrics import Metric, final
 
 # By so much another machine, which adds in another order, may differ.
 RELATIVE_ROUNDING = 1e-5
@@ -51,7 +51,7 @@ def evaluate(run: Path, changes: Mapping[str, str], device: str, *, as_json: boo
         values = experiment_class.final_metrics(settings, devices.choose(device), learned_of(run))
     metrics = statistics.summary(values)
     compared = None if changes else {name: recorded.get(name) for name in metrics}
-    declared = final(experiment_class.metrics(settings), len(settings.seeds))
+    declared = final(settings.metrics, len(settings.seeds))
     if as_json:
         about = {"event": "evaluation", "run": str(run), "metrics": metrics, "recorded": compared}
         print(json.dumps(finite(about), allow_nan=False), flush=True)

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from rich.console import Console
 
-from mlpx.training.metrics import Metric
+from mlpx.settings.metrics import Metric
 
 MIN_WIDTH = 9
 GAP = "  "

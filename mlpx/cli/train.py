@@ -18,9 +18,9 @@ from mlpx.runs.events import End, Event
 from mlpx.runs.execution import Execution
 from mlpx.runs.folder import Run
 from mlpx.settings.base import Settings
+from mlpx.settings.metrics import Metric, columns, final
 from mlpx.training import devices
 from mlpx.training.experiment import AnyExperiment
-from mlpx.training.metrics import Metric, columns, final
 from mlpx.training.signals import StopFlag
 
 
@@ -73,7 +73,7 @@ def resume(path: Path, epochs: int | None, output: Output) -> None:
 def _require_known(asked: Sequence[Check], experiment_class: type[AnyExperiment], settings: Settings) -> None:
     """Raise UsageError for a check of a metric that the run will not have."""
     if asked:
-        known = final(experiment_class.metrics(settings), len(settings.seeds))
+        known = final(settings.metrics, len(settings.seeds))
         checks.require_known(asked, [metric.name for metric in known])
 
 
@@ -103,7 +103,7 @@ def _execute(
         resume_from=resume_from,
     )
     settings = experiment.settings
-    shown = columns(experiment.metrics(settings), len(settings.seeds))
+    shown = columns(settings.metrics, len(settings.seeds))
     try:
         failed = _show(run, settings, shown, execution.events(), output)
     except Exception as error:

@@ -14,8 +14,8 @@ from mlpx.errors import printable
 from mlpx.runs.events import End, Event, Notice
 from mlpx.runs.folder import Run, finite
 from mlpx.settings.base import Settings
+from mlpx.settings.metrics import Metric
 from mlpx.training.loop import EpochRecord, Progress
-from mlpx.training.metrics import Metric
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar

@@ -16,10 +16,10 @@ from mlpx.runs.events import End, Event, Notice
 from mlpx.runs.folder import Run
 from mlpx.runs.metrics import Metrics
 from mlpx.runs.provenance import describe
+from mlpx.settings.metrics import columns
 from mlpx.training import statistics
 from mlpx.training.experiment import AnyExperiment, Outcome, Values
 from mlpx.training.loop import EpochRecord, Progress, fit, is_on_grid
-from mlpx.training.metrics import columns
 from mlpx.training.signals import StopFlag
 
 REDRAW_SECONDS = 30.0
@@ -61,7 +61,7 @@ class Execution:
         self._checks = checks
         self._resume_from = resume_from
         self._seeds: Sequence[int] = experiment.settings.seeds
-        names = [column.name for column in columns(experiment.metrics(experiment.settings), len(self._seeds))]
+        names = [column.name for column in columns(experiment.settings.metrics, len(self._seeds))]
         self._metrics = Metrics(run.path / "metrics.csv", names)
 
     def events(self) -> Iterator[Event]:
@@ -139,7 +139,7 @@ class Execution:
 
     def _of_each_replica(self, outcome: Outcome) -> dict[str, Values]:
         """The outcome's metrics, and of several replicas those with a row that it leaves out, evaluated anew."""
-        metrics = self._experiment.metrics(self._experiment.settings)
+        metrics = self._experiment.settings.metrics
         left_out = {metric.name for metric in metrics if not metric.at_end} - outcome.metrics.keys()
         if len(self._seeds) == 1 or not left_out:
             return dict(outcome.metrics)

@@ -8,6 +8,8 @@ from typing import Annotated, Any, ClassVar, Literal, get_args, get_origin
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic.fields import FieldInfo
 
+from mlpx.settings.metrics import Metric
+
 # So far below the limit of float32, about 3e38, that no product of the two overflows it: torch refuses such a number.
 MAX_LEARNING_RATE = 1e30
 MAX_WEIGHT_DECAY = 1e6
@@ -75,6 +77,11 @@ class Settings(BaseModel):
     def seeds(self) -> Sequence[int]:
         """The seed of each replica."""
         return (self.seed,)
+
+    @property
+    @abstractmethod
+    def metrics(self) -> Sequence[Metric]:
+        """All metrics that a run measures, those with a row first, in the order of the table."""
 
     @property
     def why_not_extendable(self) -> str | None:

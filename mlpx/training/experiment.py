@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from mlpx.settings.base import Settings
-from mlpx.training.metrics import Metric
+from mlpx.settings.metrics import Metric
 
 S = TypeVar("S", bound=Settings)
 
@@ -86,11 +86,6 @@ class Experiment(ABC, Generic[S]):
             UsageError: The settings do not fit the data.
         """
 
-    @classmethod
-    @abstractmethod
-    def metrics(cls, settings: S) -> Sequence[Metric]:
-        """All metrics, those with a row first, in the order of the table."""
-
     @property
     @abstractmethod
     def num_steps(self) -> int:
@@ -155,7 +150,7 @@ class Experiment(ABC, Generic[S]):
         from mlpx.plots.figure import png
         from mlpx.plots.loss import Panel, loss_curves
 
-        metrics = [metric for metric in self.metrics(self.settings) if metric.axis]
+        metrics = [metric for metric in self.settings.metrics if metric.axis]
         panels = []
         for label in dict.fromkeys(metric.axis for metric in metrics):
             drawn = [metric for metric in metrics if metric.axis == label]

@@ -4,9 +4,9 @@ import time
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from mlpx.settings.metrics import columns
 from mlpx.training import statistics
 from mlpx.training.experiment import AnyExperiment
-from mlpx.training.metrics import columns
 
 
 class Position(NamedTuple):
@@ -59,7 +59,7 @@ def fit(experiment: AnyExperiment, position: Position = START, seconds: float = 
         Diverged: After the record of an epoch whose loss is not finite.
     """
     settings = experiment.settings
-    metrics = experiment.metrics(settings)
+    metrics = settings.metrics
     names = [column.name for column in columns(metrics, len(settings.seeds))]
     began = time.perf_counter() - seconds
     for epoch in range(position.epoch + 1, settings.epochs + 1):

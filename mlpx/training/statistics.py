@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from mlpx.errors import Diverged
+from mlpx.settings.metrics import EXTREMES, SPREAD, Metric
 from mlpx.training.experiment import Values
-from mlpx.training.metrics import EXTREMES, SPREAD, Metric
 
 
 def summary(values: Mapping[str, Values]) -> dict[str, float]:

@@ -24,13 +24,14 @@ from helpers import (
 from safetensors.torch import load_file
 
 from mlpx.errors import Diverged
-from mlpx.experiments.mlp import experiment as mlp
-from mlpx.experiments.poly import experiment as poly
+from mlpx.experiments.mlp import metrics as mlp
+from mlpx.experiments.poly import metrics as poly
+from mlpx.experiments.poly.experiment import Polynomials
 from mlpx.experiments.poly.settings import PolySettings
 from mlpx.runs import checkpoints
 from mlpx.runs.checkpoints import Checkpoint, ResumePoint
+from mlpx.settings.metrics import EXTREMES, SPREAD, final
 from mlpx.training.loop import Position
-from mlpx.training.metrics import EXTREMES, SPREAD, final
 
 POLY = ("poly", "--degree", "5", "--epochs", "60", "--seed", "7")
 MLP = ("mlp", "--dataset", "glyphs", "--num-train", "500", "--epochs", "2", "--lr", "0.3")
@@ -102,7 +103,7 @@ def test_divergence_says_which_replica(program: Program) -> None:
 
 
 def test_a_checkpoint_is_refused_for_one_weight_of_one_replica(tmp_path: Path) -> None:
-    task = poly.Polynomials(PolySettings(replicas=4), torch.device("cpu"))
+    task = Polynomials(PolySettings(replicas=4), torch.device("cpu"))
     weight = task.state()["weight"]
     assert isinstance(weight, torch.Tensor)
     weight[2, 1] = torch.nan

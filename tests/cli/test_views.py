@@ -11,8 +11,8 @@ from rich.console import Console
 from mlpx.cli import streams, views
 from mlpx.experiments.mlp.settings import MlpSettings
 from mlpx.runs import folder
+from mlpx.settings.metrics import Metric, columns
 from mlpx.training.loop import EpochRecord, Position, Progress
-from mlpx.training.metrics import Metric, columns
 
 LOSS = Metric("train_loss", "loss")
 

@@ -6,8 +6,8 @@ import statistics as by_hand
 import pytest
 
 from mlpx.errors import Diverged
+from mlpx.settings.metrics import Metric, columns, final, with_spread
 from mlpx.training import statistics
-from mlpx.training.metrics import Metric, columns, final, with_spread
 
 TEN = [float(n) for n in (7, 1, 10, 4, 2, 9, 3, 8, 5, 6)]
 LOSS = Metric("loss", "loss")

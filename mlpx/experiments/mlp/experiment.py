@@ -7,7 +7,7 @@ running averages over an epoch, in which the weights change; the final ones are 
 import functools
 import hashlib
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 import torch
@@ -17,31 +17,14 @@ from mlpx.experiments.mlp import graphs, images, report
 from mlpx.experiments.mlp.augmentation import Augmentation
 from mlpx.experiments.mlp.classify import inputs, new_model, trained_model
 from mlpx.experiments.mlp.images import Examples
+from mlpx.experiments.mlp.metrics import FINAL_TRAIN_ACCURACY, TEST_ACCURACY
 from mlpx.experiments.mlp.model import SgdRule, score
 from mlpx.experiments.mlp.settings import SIDE, MlpSettings
 from mlpx.training import statistics
 from mlpx.training.experiment import Experiment, Learned, Outcome, State, Values
-from mlpx.training.metrics import Metric
 from mlpx.training.randomness import generator, orders
 from mlpx.training.schedules import learning_rate
 from mlpx.training.states import restore
-
-LOSS, ACCURACY = "cross-entropy", "accuracy"
-TRAINING, TEST = "training, while it learns", "test"
-TEST_ACCURACY = Metric("test_accuracy", "share", better="higher", axis=ACCURACY, curve=TEST)
-FINAL_TRAIN_ACCURACY = Metric("final_train_accuracy", "share", better="higher", at_end=True)
-METRICS = (
-    Metric("train_loss", "loss", better="lower", axis=LOSS, curve=TRAINING),
-    Metric("train_accuracy", "share", better="higher", axis=ACCURACY, curve=TRAINING),
-    Metric("test_loss", "loss", better="lower", axis=LOSS, curve=TEST),
-    TEST_ACCURACY,
-    Metric("final_train_loss", "loss", better="lower", at_end=True),
-    FINAL_TRAIN_ACCURACY,
-    Metric("loss_gap", better="lower", at_end=True),
-    Metric("accuracy_gap", "share", better="lower", at_end=True),
-    Metric("test_accuracy_low", "share", better="higher", at_end=True),
-    Metric("test_accuracy_high", "share", better="higher", at_end=True),
-)
 
 SCORED_AT_ONCE = 1000  # images
 
@@ -89,11 +72,6 @@ class Classification(Experiment[MlpSettings]):
             return None
         words = -(-batch_size * sum(self._model.hidden) // 4)  # rounded up
         return torch.zeros(self.settings.replicas, words, dtype=torch.int64, device=self._device)
-
-    @classmethod
-    def metrics(cls, settings: MlpSettings) -> Sequence[Metric]:
-        """Losses and accuracies of the epoch and on the test set, and at the end the gaps between them."""
-        return METRICS
 
     @functools.cached_property
     def data_digest(self) -> str:

@@ -5,6 +5,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
+from mlpx.experiments.mlp.metrics import METRICS
 from mlpx.settings.base import (
     BatchSize,
     DataDir,
@@ -16,6 +17,7 @@ from mlpx.settings.base import (
     Seed,
     WeightDecay,
 )
+from mlpx.settings.metrics import Metric
 
 SIDE = 28
 """Pixels of an image's side."""
@@ -96,6 +98,11 @@ class MlpSettings(ReplicatedSettings):
         if value == 1 and info.data.get("hidden") and info.data.get("batch_norm"):
             raise ValueError("Give at least 2, or leave out --batch-norm: a single example, normalized, is always 0.")
         return value
+
+    @property
+    def metrics(self) -> Sequence[Metric]:
+        """Losses, accuracies, and the gaps between them."""
+        return METRICS
 
     @property
     def why_not_extendable(self) -> str | None:

@@ -16,26 +16,14 @@ from torch import Tensor
 
 from mlpx.experiments.poly import data, model
 from mlpx.experiments.poly.batches import Batches
+from mlpx.experiments.poly.metrics import LOSSES
 from mlpx.experiments.poly.settings import PolySettings
 from mlpx.experiments.poly.verdict import Verdict, decide, noise_floor
+from mlpx.settings.metrics import Metric
 from mlpx.training import statistics
 from mlpx.training.experiment import Experiment, Learned, Outcome, Rows, State, Table, Values
-from mlpx.training.metrics import Metric
 from mlpx.training.randomness import generator
 from mlpx.training.states import restore
-
-AXIS = "mean squared error"
-LOSSES = (
-    Metric("train_loss", "loss", better="lower", axis=AXIS, curve="training"),
-    Metric("test_loss", "loss", better="lower", axis=AXIS, curve="test (a sample)"),
-    Metric("generalization_loss", "loss", better="lower", axis=AXIS, curve="generalization (exact)"),
-)
-METRICS = (
-    *LOSSES,
-    Metric("noise_floor", at_end=True, shared=True),
-    Metric("train_to_noise", better="lower", at_end=True),
-    Metric("generalization_to_train", better="lower", at_end=True),
-)
 
 # The columns of weights.csv that the table at the end shows.
 SHOWN = ("power", "learned", "learned_p10", "learned_p90", "true")
@@ -67,11 +55,6 @@ class Polynomials(Experiment[PolySettings]):
         features = np.stack([data.features(x, self.settings.degree) for x, _ in sets]).astype(np.float32)
         targets = np.stack([y for _, y in sets]).astype(np.float32)[..., None]
         return torch.from_numpy(features).to(device), torch.from_numpy(targets).to(device)
-
-    @classmethod
-    def metrics(cls, settings: PolySettings) -> Sequence[Metric]:
-        """The three losses, and at the end the two ratios that decide the verdict."""
-        return METRICS
 
     @property
     def num_steps(self) -> int:

@@ -5,6 +5,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
+from mlpx.experiments.poly.metrics import METRICS
 from mlpx.settings.base import (
     BatchSize,
     Epochs,
@@ -15,6 +16,7 @@ from mlpx.settings.base import (
     Seed,
     WeightDecay,
 )
+from mlpx.settings.metrics import Metric
 
 Examples = Annotated[int, Field(ge=1, le=1_000_000)]
 
@@ -44,6 +46,11 @@ class PolySettings(ReplicatedSettings):
     batch_size: BatchSize = 10
     weight_decay: WeightDecay = 0.0
     eval_every: EvalEvery = 20
+
+    @property
+    def metrics(self) -> Sequence[Metric]:
+        """The losses and their ratios."""
+        return METRICS
 
     @property
     def label(self) -> str:

@@ -23,7 +23,6 @@ from mlpx.experiments.transformer.smoothing import smoothed_loss
 from mlpx.experiments.transformer.translate import draw_attention, length_penalty_of, load_weights
 from mlpx.experiments.transformer.vocabulary import BOS, EOS
 from mlpx.training.experiment import Experiment, Learned, Outcome, State, Values
-from mlpx.training.metrics import Metric
 from mlpx.training.randomness import generator
 from mlpx.training.schedules import learning_rate
 from mlpx.training.states import restore
@@ -61,32 +60,6 @@ class Translation(Experiment[TransformerSettings]):
     def new_model(cls, settings: TransformerSettings, vocab_size: int, device: torch.device) -> EncoderDecoder:
         """The untrained model."""
         return model.untrained(settings, vocab_size, device)
-
-    @classmethod
-    def metrics(cls, settings: TransformerSettings) -> Sequence[Metric]:
-        """See :meth:`Experiment.metrics`."""
-        if settings.task == "reverse":
-            quality = Metric(
-                "val_exactness", "share", "higher", axis="validation sequences exactly right", curve="validation"
-            )
-            at_end = [Metric(f"{name}_exactness", "share", "higher", at_end=True) for name in ("test", "longer")]
-        else:
-            quality = Metric("val_bleu", "score", "higher", axis="validation BLEU", curve="validation")
-            at_end = [Metric("test_bleu", "score", "higher", at_end=True)]
-        axis = "cross-entropy in nats"
-        return (
-            Metric("step", "count", optional=2),
-            Metric("train_loss", "loss", "lower", axis=axis, curve="training, while it learns"),
-            Metric("val_loss", "loss", "lower", axis=axis, curve="validation"),
-            Metric("test_loss", "loss", "lower", axis=axis, curve="test"),
-            Metric("val_perplexity", "number", "lower", optional=1),
-            quality,
-            Metric("tokens_per_second", "speed", "higher", optional=4),
-            Metric("lr", optional=3),
-            Metric("test_perplexity", "number", "lower", at_end=True),
-            *at_end,
-            Metric("length_penalty", at_end=True),
-        )
 
     @property
     def title(self) -> str:

@@ -5,6 +5,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
+from mlpx.experiments.transformer import metrics
 from mlpx.settings.base import (
     MAX_LEARNING_RATE,
     MAX_WEIGHT_DECAY,
@@ -16,6 +17,7 @@ from mlpx.settings.base import (
     Settings,
     absolute,
 )
+from mlpx.settings.metrics import Metric
 
 FILES = ("train_src", "train_tgt", "val_src", "val_tgt", "test_src", "test_tgt")
 Width = Annotated[int, Field(ge=1, le=65536)]
@@ -160,6 +162,11 @@ class TransformerSettings(Settings):
     def label(self) -> str:
         """The task, and its languages where it is Multi30k."""
         return f"multi30k-{self.source}-{self.target}" if self.task == "multi30k" else self.task
+
+    @property
+    def metrics(self) -> Sequence[Metric]:
+        """Losses, perplexities, and what the outputs are worth."""
+        return metrics.of_task(self.task)
 
     @property
     def why_not_extendable(self) -> str | None:

@@ -29,9 +29,9 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from mlpx.experiments.mlp import experiment as mlp
 from mlpx.experiments.mlp import images, pictures
-from mlpx.training.metrics import final
+from mlpx.experiments.mlp import metrics as mlp
+from mlpx.settings.metrics import final
 
 pytestmark = pytest.mark.program
 

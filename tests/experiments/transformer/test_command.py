@@ -33,9 +33,8 @@ from helpers import (
     rows_of,
 )
 
-from mlpx.experiments.transformer.experiment import Translation
 from mlpx.experiments.transformer.settings import FILES, TransformerSettings
-from mlpx.training.metrics import final
+from mlpx.settings.metrics import final
 
 pytestmark = pytest.mark.program
 
@@ -101,7 +100,7 @@ def translated(run: Path) -> dict[str, str]:
 
 def names_of(settings: TransformerSettings) -> set[str]:
     """The metrics that a finished run of these settings has."""
-    return {metric.name for metric in final(Translation.metrics(settings), replicas=1)}
+    return {metric.name for metric in final(settings.metrics, replicas=1)}
 
 
 def copied(run: Path, tmp_path: Path) -> Path:

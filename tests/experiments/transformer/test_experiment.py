@@ -23,9 +23,9 @@ from mlpx.experiments.transformer.scoring import EncodedPairs, Scorer, mean_loss
 from mlpx.experiments.transformer.settings import TransformerSettings
 from mlpx.experiments.transformer.tasks import SentencePairs, TranslationTask
 from mlpx.experiments.transformer.vocabulary import BOS, EOS, PAD, SPECIAL, UNK
+from mlpx.settings.metrics import columns, final
 from mlpx.training.experiment import Learned, Outcome, State
 from mlpx.training.loop import EpochRecord, Position, fit, is_on_grid
-from mlpx.training.metrics import columns, final
 
 CPU = torch.device("cpu")
 SMALL: dict[str, Any] = {
@@ -210,7 +210,7 @@ def test_the_digest_of_an_experiments_data_is_computed_once(monkeypatch: pytest.
 @pytest.mark.parametrize("average_last", [1, 2])
 def test_rows_and_outcome_have_exactly_the_metrics_that_are_declared(average_last: int) -> None:
     experiment = built(**SMALL | {"average_last": average_last})
-    declared = experiment.metrics(experiment.settings)
+    declared = experiment.settings.metrics
     *_, last = (record.row for record in fit(experiment) if isinstance(record, EpochRecord))
     assert list(last) == [metric.name for metric in columns(declared, replicas=1)]
     outcome = experiment.outcome(last)
@@ -470,7 +470,7 @@ def test_final_figures_are_those_of_the_weights_that_are_kept(monkeypatch: pytes
     rows = trained(experiment)
     outcome = experiment.outcome(rows[-1][0])
     assert metrics_of(outcome)["test_loss"] == rows[1][0]["test_loss"] != rows[2][0]["test_loss"]
-    declared = final(experiment.metrics(experiment.settings), replicas=1)
+    declared = final(experiment.settings.metrics, replicas=1)
     assert set(outcome.metrics) | set(rows[0][0]) | {"seconds"} == {metric.name for metric in declared}
 
 

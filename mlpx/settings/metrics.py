@@ -25,6 +25,7 @@ class Metric:
         better: Whether a lower or a higher value is better; ``None`` where neither is.
         axis: The label of the axis of ``loss.png`` that it is drawn on; empty where it is not drawn.
         curve: What the picture calls its curve.
+        is_main: It is shown where many runs are listed or compared.
         at_end: It is computed at the end alone, so it is no column of the table.
         shared: It is one number for all replicas, not one for each.
         optional: Its place, from 1, in the order in which a terminal too narrow for all columns leaves them out; 0 for
@@ -37,6 +38,7 @@ class Metric:
     better: Literal["lower", "higher"] | None = None
     axis: str = ""
     curve: str = ""
+    is_main: bool = False
     at_end: bool = False
     shared: bool = False
     optional: int = 0
@@ -72,13 +74,13 @@ def with_spread(metrics: Iterable[Metric], replicas: int) -> list[Metric]:
         for metric in metrics
         for each in (
             metric,
-            *(
-                replace(metric, name=f"{metric.name}_{kind}", is_spread=True, axis="")
-                for kind in SPREAD
-                if replicas > 1 and not metric.shared
-            ),
+            *(_spread_of(metric, f"{metric.name}_{kind}") for kind in SPREAD if replicas > 1 and not metric.shared),
         )
     ]
+
+
+def _spread_of(metric: Metric, name: str) -> Metric:
+    return replace(metric, name=name, is_spread=True, axis="", is_main=False)
 
 
 def columns(metrics: Iterable[Metric], replicas: int) -> list[Metric]:
@@ -90,7 +92,7 @@ def final(metrics: Sequence[Metric], replicas: int) -> list[Metric]:
     """All metrics of a finished run: the columns, those of its end, and the extremes over several replicas."""
     at_end = with_spread([metric for metric in metrics if metric.at_end], replicas)
     extremes = [
-        replace(metric, name=f"{kind}_{metric.name}", is_spread=True, axis="")
+        _spread_of(metric, f"{kind}_{metric.name}")
         for metric in metrics
         for kind in EXTREMES
         if replicas > 1 and not metric.shared
