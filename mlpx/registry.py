@@ -1,5 +1,6 @@
 """The experiments by name. Each is imported on demand, and nothing else of mlpx imports one."""
 
+import functools
 import importlib
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -39,5 +40,6 @@ def experiment_class(name: str) -> "type[AnyExperiment]":
     return experiment
 
 
+@functools.cache
 def _load(package: str, module: str, name: str) -> Any:
     return getattr(importlib.import_module(f"{package}.{module}"), name)

@@ -26,6 +26,7 @@ PRELOADED = [
     *("sacrebleu.metrics.bleu", "sacrebleu.tokenizers.tokenizer_13a", "sentencepiece", "numpy.random"),
     *("numpy.ctypeslib", "pydantic.type_adapter", "typer._adapters", "torch.optim", "torch._dynamo"),
     *("torch.utils.serialization.config", "pytest"),
+    *("mlpx.cli.listing", "mlpx.cli.show", "mlpx.cli.compare", "plotille", "scipy.stats"),
 ]
 _FORKS = multiprocessing.get_context("forkserver")
 _FORKS.set_forkserver_preload(PRELOADED)

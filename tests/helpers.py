@@ -18,6 +18,10 @@ import pytest
 from forks import run_forked, start_fork
 
 from mlpx.data.folders import data_folder
+from mlpx.runs import folder
+from mlpx.runs.metrics import Metrics
+from mlpx.settings.base import Settings
+from mlpx.settings.metrics import columns
 
 PROGRAM = (sys.executable, "-m", "mlpx")
 ROOT = Path(__file__).parent.parent
@@ -126,6 +130,22 @@ def real_data(folder: str) -> str:
     if not any(path.is_file() for path in (base / folder).rglob("*")):
         pytest.skip(f"no {folder} in {base}: set MLPX_DATA_DIR")
     return str(base)
+
+
+def write_run(
+    runs_dir: Path, settings: Settings, figures: Mapping[str, float], status: str = "finished", exit_code: int = 0
+) -> Path:
+    """A run folder with these figures as its last row and its final metrics, written by mlpx and without a training."""
+    with folder.create(runs_dir, settings, settings.label) as run:
+        run.record_start({"experiment": settings.experiment, "seed": settings.seed, "device": "cpu"})
+        names = [column.name for column in columns(settings.metrics, len(settings.seeds))]
+        file = Metrics(run.path / "metrics.csv", names)
+        file.start()
+        file.append({name: figures.get(name, 0) for name in names})
+        file.close()
+        if status != "running":
+            run.record_end(status, exit_code, figures)
+    return run.path
 
 
 # Reading what a run left

@@ -44,10 +44,14 @@ SHORTER = [
 SLOW_COMMANDS = r"configs/transformer-multi30k.toml"
 
 # The finished run that ``latest`` is, by page or else by what the command does; each is made once, by these words.
+# What stands before a semicolon is run before, in the same folder.
 RUNS = {
     "poly": "poly --epochs 10",
     "mlp": "mlp --dataset glyphs --hidden none --epochs 1",
     "transformer": "transformer --num-layers 1 --d-model 16 --num-train 100 --epochs 1",
+    "ci": "mlp --dataset glyphs --hidden none --epochs 1 --replicas 2",
+    "compare": "poly --num-train 20 --epochs 10 --replicas 6 --name few;"
+    " poly --num-train 100 --epochs 10 --replicas 6 --name many",
     "text": "transformer --task text --num-layers 1 --d-model 16 --epochs 1 --vocab-size 40 --train-src train.en"
     " --train-tgt train.de --val-src val.en --val-tgt val.de --test-src test.en --test-tgt test.de",
 }
@@ -81,13 +85,15 @@ class Command(NamedTuple):
     @property
     def latest(self) -> str | None:
         """Which finished run ``latest`` is, where the line names it."""
-        if "latest" not in self.line:
+        if not re.search(r"latest|runs/\*|mlpx runs", self.line):
             return None
         if ".en" in self.line:
             return "text"
         commands = {"predict": "mlp", "translate": "transformer"}
         by_command = next((run for word, run in commands.items() if f"mlpx {word}" in self.line), None)
-        return by_command or (self.page.stem if self.page.stem in RUNS else "poly")
+        if by_command or self.page.stem in RUNS:
+            return by_command or self.page.stem
+        return "compare" if "latest" not in self.line else "poly"
 
 
 def commands() -> Iterator[Command]:
@@ -123,7 +129,8 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepare:
         if name not in made:
             folder = tmp_path_factory.mktemp(f"docs-{name}")
             write_sentences(folder)
-            assert run_forked(shlex.split(RUNS[name]), folder, environment(), b"")[0] == 0
+            for line in RUNS[name].split(";"):
+                assert run_forked(shlex.split(line), folder, environment(), b"")[0] == 0
             made[name] = folder
         return made[name]
 
@@ -147,7 +154,8 @@ def test_every_command_of_the_documentation_runs(command: Command, prepared: Pre
         prepare_folder(tmp_path, command, prepared)
         plain = line.startswith("mlpx ") and not re.search(r"[<>|*$;&]", re.sub(r"'.*?'", "", line))
         code, error = (run_in_fork if plain else run_in_shell)(line, tmp_path)
-    assert (code, error) == (0, ""), line
+    # A note is no warning.
+    assert (code, re.sub(r"note: .*\n", "", error)) == (0, ""), line
 
 
 def prepare_folder(folder: Path, command: Command, prepared: Prepare) -> None:
@@ -157,6 +165,8 @@ def prepare_folder(folder: Path, command: Command, prepared: Prepare) -> None:
     write_sentences(folder)
     if command.latest:
         shutil.copytree(prepared(command.latest) / "runs", folder / "runs", symlinks=True)
+    if "mlpx compare baseline" in command.line:
+        shutil.copytree(folder / "runs" / "latest", folder / "baseline")
 
 
 def run_in_fork(line: str, folder: Path) -> tuple[int, str]:
@@ -177,6 +187,23 @@ def run_in_shell(line: str, folder: Path) -> tuple[int, str]:
 
 def test_the_documentation_has_commands() -> None:
     assert len(COMMANDS) >= 40
+
+
+def test_the_workflow_of_the_ci_page_gates_what_is_worse(prepared: Prepare, tmp_path: Path) -> None:
+    page = ROOT / "docs" / "ci.md"
+    (workflow,) = re.findall(r"^```yaml\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
+    train, gate = (
+        re.sub(r"\s*\\\n\s*", " ", line).strip()
+        for line in re.findall(r"- run: (?:\|\n)?\s*(mlpx .*?)\n(?! {12})", workflow, re.DOTALL)
+    )
+    prepare_folder(tmp_path, Command(page, "mlpx compare baseline latest"), prepared)
+    for extra, code in (("", 0), (" --lr 1e-6", 3)):
+        assert run_in_shell(train + extra, tmp_path) == (0, "")
+        done, error = run_in_shell(f"export GITHUB_STEP_SUMMARY={tmp_path}/summary{code}.md; {gate}", tmp_path)
+        assert (done, "does not hold" in error) == (code, code == 3)
+        summary = (tmp_path / f"summary{code}.md").read_text()
+        assert summary.startswith("|  | ")
+        assert ("none for" in summary) == (code == 0)
 
 
 PRESETS = sorted((ROOT / "configs").glob("*.toml"))

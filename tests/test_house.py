@@ -30,9 +30,12 @@ MAY_IMPORT_AN_EXPERIMENT = {
     "cli/translate.py": "transformer",
     "cli/data.py": "mlp transformer",
 }
-ONLY_IN = {"typer": {"cli"}, "rich": {"cli"}}
+ONLY_IN = {"typer": {"cli"}, "rich": {"cli"}, "plotille": {"cli"}, "scipy": {"runs"}}
+
+READING = ("runs", "show", "compare")
+COMMANDS = ("poly", "mlp", "transformer", "resume", "evaluate", "predict", "translate", *READING)
 TYPEFACES = "experiments/mlp/glyphs.py"  # matplotlib ships them
-SLOW = ("torch", "matplotlib", "numpy", "sentencepiece", "sacrebleu")
+SLOW = ("torch", "matplotlib", "numpy", "scipy", "plotille", "sentencepiece", "sacrebleu")
 
 
 def imported(path: Path) -> set[str]:
@@ -99,7 +102,7 @@ def test_settings_and_errors_are_free_of_slow_packages() -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--help"], *([name, "--help"] for name in ("poly", "mlp", "transformer", "predict", "translate")), ["--version"]],
+    [["--help"], *([name, "--help"] for name in COMMANDS), ["--version"]],
 )
 def test_help_is_quick_and_imports_nothing_slow(arguments: list[str]) -> None:
     code = (
@@ -140,9 +143,8 @@ def test_shell_completion_imports_nothing_slow(program: Program) -> None:
 
 def test_every_command_has_examples_and_every_option_has_help(program: Program) -> None:
     commands = [line.split()[0] for line in program("--help").out.partition("Commands:")[2].splitlines() if line]
-    assert commands == ["poly", "mlp", "transformer", "resume", "evaluate", "predict", "translate", "data"]
-    commands[-1] = "data fetch"
-    for command in commands:
+    assert commands == [*COMMANDS, "data"]
+    for command in (*COMMANDS, "data fetch"):
         text = program(*command.split(), "--help", env=environment(COLUMNS="200")).out
         assert "Examples:\n" in text
         assert f"  mlpx {command} " in text

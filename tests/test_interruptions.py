@@ -51,6 +51,7 @@ def test_a_signal_stops_the_run_well(
     assert err.endswith(f"Go on with 'mlpx resume {run}'.\n")
     document = document_of(run)
     assert (document["status"], document["exit_code"]) == ("interrupted", 128 + number)
+    assert document["error"] == err.rstrip("\n")
     assert list((run / "checkpoints").glob("*.pt"))
     assert not list(run.rglob("*.tmp"))
     assert program("resume", "latest").code == 0

@@ -14,7 +14,8 @@ import typer
 
 import mlpx
 from mlpx import registry
-from mlpx.cli import options, streams
+from mlpx.cli import options, reading_commands, streams
+from mlpx.cli.options import examples
 from mlpx.errors import Bug, Interrupted, MachineError, MlpxError, UsageError, as_mlpx_error
 from mlpx.runs import folder, reading
 from mlpx.settings.base import Settings
@@ -63,11 +64,6 @@ def common(
     ] = False,
 ) -> None:
     """The options of ``mlpx`` itself."""
-
-
-def examples(*lines: str) -> str:
-    """The end of a help text: commands to copy."""
-    return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
 
 
 def add_training_command(model: type[Settings]) -> None:
@@ -220,6 +216,8 @@ def translate(
     path = reading.find(run, runs_dir)
     _import("translate").translate(path, text or [], beam, length_penalty, attention, device, as_json=json)
 
+
+app.add_typer(reading_commands.commands)
 
 data = typer.Typer(help="Download data sets.", epilog=examples("mlpx data fetch fashion-mnist"))
 app.add_typer(data, name="data")

@@ -9,7 +9,7 @@ import inspect
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -30,6 +30,28 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON Lines and nothing
 Debug = Annotated[bool, typer.Option("--debug", help="Print the traceback of an error.")]
 
 
+Quiet = Annotated[bool, typer.Option("--quiet", help="Print the run folder's path and nothing else.")]
+
+
+def examples(*lines: str) -> str:
+    """The end of a help text: commands to copy."""
+    return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
+
+
+Shape = Literal["table", "csv", "markdown", "latex", "json", "quiet"]
+
+
+def shape(form: Literal["table", "csv", "markdown", "latex"], *, quiet: bool, json: bool) -> Shape:
+    """What is printed, by ``--format``, ``--quiet`` and ``--json``.
+
+    Raises:
+        UsageError: They exclude each other.
+    """
+    if quiet + json + (form != "table") > 1:
+        raise UsageError("--format, --quiet and --json", "exclude each other", "Give one of them.")
+    return "quiet" if quiet else "json" if json else form
+
+
 class Output:
     """Options that say how a run is carried out and shown, and never change its numbers."""
 
@@ -38,7 +60,7 @@ class Output:
         *,
         device: Device = "auto",
         runs_dir: RunsDir = Path("runs"),
-        quiet: Annotated[bool, typer.Option("--quiet", help="Print the run folder's path and nothing else.")] = False,
+        quiet: Quiet = False,
         json: Json = False,
         check: Annotated[
             list[str] | None,

@@ -99,6 +99,11 @@ def _drop_impossible_sizes() -> None:
             del os.environ[name]
 
 
+def note(text: str) -> None:
+    """Print what is good to know, in one line on stderr."""
+    print(f"note: {printable(text)}", file=sys.stderr, flush=True)
+
+
 def warn(text: str) -> None:
     """Print a warning, in one line on stderr."""
     print(f"warning: {printable(text)}", file=sys.stderr, flush=True)

@@ -10,7 +10,7 @@ import torch
 from mlpx import registry
 from mlpx.cli import streams, views
 from mlpx.cli.options import Output
-from mlpx.errors import Bug, CheckFailed, Interrupted, as_mlpx_error
+from mlpx.errors import Bug, CheckFailed, Interrupted
 from mlpx.runs import checks, folder, reading, resuming
 from mlpx.runs.checkpoints import Checkpoint
 from mlpx.runs.checks import Check
@@ -107,12 +107,11 @@ def _execute(
     try:
         failed = _show(run, settings, shown, execution.events(), output)
     except Exception as error:
-        known = as_mlpx_error(error, f"Fix it, then go on with 'mlpx resume {shlex.quote(str(run.path))}'.")
-        if known is not None:
-            raise known from error
-        if run.document["status"] == "running":  # a bug of the view's: the execution has recorded its own
+        failure = run.failure(error)
+        # A bug of the view's; the execution has recorded its own.
+        if isinstance(failure, Bug) and run.document["status"] == "running":
             run.record_failure(error, {})
-        raise Bug(error, f"The traceback is in {run.path / 'error.log'}.") from error
+        raise failure from error
     if stop.signum is not None:
         raise Interrupted(stop.signum, "the run had finished")
     _require(failed, run.document["metrics"], run)

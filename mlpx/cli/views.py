@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from mlpx.cli import streams
-from mlpx.cli.tables import TablePrinter, new_console
+from mlpx.cli.tables import TablePrinter, in_style, new_console
 from mlpx.errors import printable
 from mlpx.runs.events import End, Event, Notice
 from mlpx.runs.folder import Run, finite
@@ -136,9 +136,10 @@ class Screen:
             self._head(table.columns)
             for row in table.rows:
                 self._printer.row({column.name: value for column, value in zip(table.columns, row, strict=True)})
-        text = f"\n{end.summary}" if self._headed else end.summary
+        if self._headed:
+            self._console.print()
         # On a terminal the sentence breaks between words; elsewhere it stays one line.
-        self._console.print(text, soft_wrap=not sys.stdout.isatty())
+        self._console.print(in_style(end.summary), soft_wrap=not sys.stdout.isatty())
 
     def _advance(self, progress: Progress) -> None:
         if not self._animated or time.monotonic() < self._quiet_until:

@@ -23,16 +23,16 @@ class Panel(NamedTuple):
         label: Of the vertical axis.
         kind: A ``share`` is shown in percent; a ``share`` or a ``score`` that begins near zero is shown from zero on.
         curves: The label of each curve by its column.
+        log: Whether the vertical axis is logarithmic.
     """
 
     label: str
     kind: str
     curves: Mapping[str, str]
+    log: bool = False
 
 
-def loss_curves(
-    title: str, panels: Sequence[Panel], rows: Rows, *, log: bool = False, floor: tuple[str, float] | None = None
-) -> Figure:
+def loss_curves(title: str, panels: Sequence[Panel], rows: Rows, *, floor: tuple[str, float] | None = None) -> Figure:
     """One panel, or two side by side, over the column ``epoch`` of ``rows``.
 
     Of several replicas, whose median is the curve, a band holds eight in ten.
@@ -41,7 +41,6 @@ def loss_curves(
         title: Of the figure.
         panels: One or two.
         rows: The columns by name; those ending in ``_p10`` and ``_p90`` are the band.
-        log: Whether the vertical axes are logarithmic.
         floor: The label and the height of a dashed line in the first panel, below which no loss can stay.
     """
     figure, axes = _axes(title, panels)
@@ -51,7 +50,7 @@ def loss_curves(
         if floor is not None and floor[1] > 0 and place is axes[0]:
             place.axhline(floor[1], label=floor[0], color=GRAY, linewidth=1.2, linestyle="--")
         place.xaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 5, 10], integer=True, min_n_ticks=1))
-        if log:
+        if panel.log:
             place.set_yscale("log")
             place.yaxis.set_major_formatter(FuncFormatter(_plain_number))  # 0.01, not the slower 10^-2
             place.yaxis.set_minor_formatter(NullFormatter())

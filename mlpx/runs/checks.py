@@ -17,7 +17,7 @@ COMPARISONS: dict[str, Callable[[float, float], bool]] = {
     "<": operator.lt,
     ">": operator.gt,
 }
-PATTERN = re.compile(rf"\s*([A-Za-z_]\w*)\s*({'|'.join(COMPARISONS)})\s*(\S+)\s*", re.ASCII)
+FORM = re.compile(rf"\s*([A-Za-z_]\w*)\s*({'|'.join(COMPARISONS)})\s*(\S.*?)\s*", re.ASCII)
 
 
 class Check(NamedTuple):
@@ -42,7 +42,7 @@ def parse(text: str) -> Check:
     Raises:
         UsageError: It does not have the form NAME COMPARISON NUMBER.
     """
-    match = PATTERN.fullmatch(text)
+    match = FORM.fullmatch(text)
     try:
         number = float(match[3]) if match else math.nan
     except ValueError:

@@ -160,4 +160,6 @@ class Execution:
             try:
                 write_file(self._run.path / name, draw())
             except Exception as error:
-                yield Notice(f"{name} could not be drawn: {error}")
+                warning = f"{name} could not be drawn: {error}"
+                self._run.add_warning(warning)
+                yield Notice(warning)

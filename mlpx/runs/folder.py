@@ -1,6 +1,7 @@
 """Run folders: making one, and holding one while its run goes on."""
 
 import contextlib
+import errno
 import fcntl
 import itertools
 import json
@@ -8,7 +9,9 @@ import math
 import os
 import platform
 import re
+import shlex
 import shutil
+import time
 import traceback
 import warnings
 from collections.abc import Mapping
@@ -16,15 +19,21 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
-from mlpx.errors import Locked, MachineError, UsageError, as_mlpx_error, reason
+from mlpx.errors import Bug, Locked, MachineError, MlpxError, UsageError, as_mlpx_error, reason
 from mlpx.files import remove_temporaries, sync_folder, temporary_for, write_file
 from mlpx.settings.base import Settings
 from mlpx.settings.files import to_toml
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+STAMP = re.compile(r"\d{8}-\d{6}-")
+"""The time with which the name of a run folder begins."""
 LATEST = "latest"
 LEFTOVER_SECONDS = 3600.0
 """Making a folder takes less than a second; one that is still unfinished after this time was given up."""
+
+
+PROBE_SECONDS = 0.5
+"""A lock that is taken is tried again for this long, since who only reads runs takes it for an instant."""
 
 
 class Run:
@@ -43,12 +52,13 @@ class Run:
         self.path = path.absolute()
         self.document: dict[str, Any] = {}
         self._lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = os.pread(self._lock, 100, 0).decode(errors="replace").strip() or "another process"
-            os.close(self._lock)
-            raise Locked(path, f"is held by {holder}", "Wait for it, or stop it.") from None
+        until = time.monotonic() + PROBE_SECONDS
+        while not _try_lock(self._lock, fcntl.LOCK_EX):
+            if time.monotonic() >= until:
+                holder = os.pread(self._lock, 100, 0).decode(errors="replace").strip() or "another process"
+                os.close(self._lock)
+                raise Locked(path, f"is held by {holder}", "Wait for it, or stop it.")
+            time.sleep(0.01)
         os.ftruncate(self._lock, 0)
         os.pwrite(self._lock, f"process {os.getpid()} on {platform.node()}\n".encode(), 0)
 
@@ -98,11 +108,22 @@ class Run:
         self.update({"status": status, "exit_code": exit_code, "metrics": metrics, "ended": _now(), **facts})
 
     def record_failure(self, error: Exception, metrics: Mapping[str, float]) -> None:
-        """Write how the run failed, and the traceback to ``error.log`` where that is a bug of mlpx."""
-        known = as_mlpx_error(error)
-        if known is None:
+        """Write how the run failed and why, and the traceback to ``error.log`` where that is a bug of mlpx."""
+        failure = self.failure(error)
+        if isinstance(failure, Bug):
             write_file(self.path / "error.log", "".join(traceback.format_exception(error)).encode(errors="replace"))
-        self.record_end(known.status if known else "failed", known.exit_code if known else 1, metrics)
+        self.record_end(failure.status, failure.exit_code, metrics, error=str(failure))
+
+    def failure(self, error: Exception) -> MlpxError:
+        """What an exception means for this run, in the words that are printed and recorded."""
+        remedy = f"Fix it, then go on with 'mlpx resume {shlex.quote(str(self.path))}'."
+        return as_mlpx_error(error, remedy) or Bug(error, f"The traceback is in {self.path / 'error.log'}.")
+
+    def add_warning(self, text: str) -> None:
+        """Note a warning; the next change of ``run.json`` writes it."""
+        noted = self.document.setdefault("warnings", [])
+        if text not in noted:
+            noted.append(text)
 
     def add_resumption(self, epoch: int) -> None:
         """Note that the run goes on from ``epoch``; the next change of ``run.json`` writes it."""
@@ -114,6 +135,33 @@ class Run:
         (self.path / "error.log").unlink(missing_ok=True)
         for folder in (self.path, self.checkpoints):
             remove_temporaries(folder)
+
+
+def is_held(path: Path) -> bool:
+    """Whether a live process holds the run folder ``path``, or, where no one can tell, might hold it.
+
+    The lock is tried for an instant, shared, so that readers do not hinder one another; :class:`Run` tries again.
+    """
+    try:
+        lock = os.open(path / "lock", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        return error.errno != errno.ELOOP  # a link is not what mlpx makes
+    try:
+        return not _try_lock(lock, fcntl.LOCK_SH)
+    except OSError:
+        return True
+    finally:
+        os.close(lock)
+
+
+def _try_lock(descriptor: int, kind: int) -> bool:
+    try:
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def create(runs_dir: Path, settings: Settings, name: str) -> Run:

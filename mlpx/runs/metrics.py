@@ -4,10 +4,10 @@ import csv
 import errno
 import os
 import stat
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
-from mlpx.errors import InputError
+from mlpx.errors import InputError, reason
 from mlpx.files import read_regular
 
 
@@ -109,10 +109,42 @@ def read_rows(path: Path) -> dict[str, list[float]]:
     """
     try:
         lines = list(csv.reader(read_regular(path).decode().splitlines()))
-        return {name: [_number(line[i]) for line in lines[1:]] for i, name in enumerate(lines[0])}
+        return {name: [number(line[i]) for line in lines[1:]] for i, name in enumerate(lines[0])}
     except (ValueError, IndexError, csv.Error) as error:
         raise InputError(path, f"is not a table of numbers ({error})", "Start the run anew.") from error
 
 
-def _number(text: str) -> float:
+def read_columns(path: Path, names: Collection[str], most: int) -> dict[str, list[float]]:
+    """Some columns of a ``metrics.csv`` that may be growing, thinned where it is long; none where there is no file.
+
+    Args:
+        path: The file.
+        names: The columns; one that the file lacks is left out.
+        most: Of more rows than this, the first is read, and every second, third and so on, the last among them.
+
+    Raises:
+        InputError: The file is not a table of numbers, or cannot be read.
+    """
+    try:
+        # What follows the last line feed is a row that is just being written.
+        header, *lines = read_regular(path).split(b"\n")[:-1] or [b""]
+        places = {name: place for place, name in enumerate(header.decode().split(",")) if name in names}
+        step = -(-len(lines) // most)
+        kept = lines if step <= 1 else [lines[0], *lines[-1:0:-step][::-1]]
+        rows = [line.split(b",") for line in kept]
+        return {name: [float(row[place]) for row in rows] for name, place in places.items()}
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise InputError(path, f"cannot be read ({reason(error)})", "Make it readable.") from error
+    except (ValueError, IndexError) as error:
+        raise InputError(path, f"is not a table of numbers ({error})", "Start the run anew.") from error
+
+
+def number(text: str) -> float:
+    """The number that a cell holds; a whole one is an ``int``.
+
+    Raises:
+        ValueError: It is no number.
+    """
     return int(text) if text.isdecimal() else float(text)

@@ -11,9 +11,11 @@ from mlpx import registry
 from mlpx.errors import InputError, UsageError, reason
 from mlpx.files import read_regular
 from mlpx.settings.base import Settings
-from mlpx.settings.files import read_toml, resolve
+from mlpx.settings.files import read_toml, validated
 
 NOT_FINITE = ("inf", "-inf", "nan")
+TRACES = ("config.toml", "run.json", "metrics.csv", "checkpoints", "weights.safetensors")
+"""A folder with one of these is a run, or was one."""
 
 
 def find(reference: str, runs_dir: Path) -> Path:
@@ -27,8 +29,7 @@ def find(reference: str, runs_dir: Path) -> Path:
     Raises:
         InputError: There is no such folder, or it is not a run.
     """
-    inside = [runs_dir / reference] if reference and not reference.startswith(".") else []
-    places = [*inside, Path(reference)] if reference else []
+    places = _places(reference, runs_dir)
     for path in places:
         if _is_run(path):
             return path.resolve()
@@ -42,10 +43,37 @@ def find(reference: str, runs_dir: Path) -> Path:
     raise InputError(reference or "an empty name", "no such run", remedy)
 
 
-def runs_in(runs_dir: Path) -> list[Path]:
-    """The runs in a runs folder, by name; ``latest``, which is a link to one of them, does not count."""
-    paths = sorted(runs_dir.glob("[!.]*")) if os.path.isdir(runs_dir) else []
-    return [path for path in paths if _is_run(path) and not path.is_symlink()]
+def find_runs(reference: str, runs_dir: Path) -> list[Path]:
+    """The run of that name or path, or, where it is a folder of runs, the runs in it.
+
+    Raises:
+        InputError: There is no such folder, or there are no runs in it.
+    """
+    for path in _places(reference, runs_dir):
+        if _is_run(path):
+            break
+        if inside := runs_in(path):
+            return inside
+    return [find(reference, runs_dir)]
+
+
+def runs_in(folder: Path) -> list[Path]:
+    """The runs in a folder of runs, by name, and what is left of broken ones.
+
+    Links do not count, since ``latest`` is a link to one of the runs.
+    """
+    try:
+        with os.scandir(folder) as entries:
+            inside = [Path(entry) for entry in entries if entry.name[0] != "." and entry.is_dir(follow_symlinks=False)]
+    except (OSError, ValueError):  # ValueError: a NUL in the path
+        return []
+    return sorted(path for path in inside if any(os.path.lexists(path / name) for name in TRACES))
+
+
+def _places(reference: str, runs_dir: Path) -> list[Path]:
+    """Where a run of that name or path may lie."""
+    inside = [runs_dir / reference] if reference and not reference.startswith(".") else []
+    return [*inside, Path(reference)] if reference else []
 
 
 def _is_run(path: Path) -> bool:
@@ -61,10 +89,11 @@ def settings_of(run: Path) -> Settings:
     """
     path = run / "config.toml"
     try:
-        experiment = str(read_toml(path).get("experiment"))
+        table = read_toml(path)
+        experiment = str(table.get("experiment"))
         if experiment not in registry.EXPERIMENTS:
             raise InputError(path, f"names no known experiment ({experiment!r})", "Start the run anew.")
-        return resolve(registry.settings_class(experiment), {}, path)
+        return validated(registry.settings_class(experiment), {}, table, path)
     except UsageError as error:
         raise InputError("not a run that can be used", error, "Start the run anew.") from error
 

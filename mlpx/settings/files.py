@@ -54,7 +54,12 @@ def resolve(model: type[S], typed: Mapping[str, Any], file: Path | None = None) 
     Raises:
         UsageError: A name is unknown, or a value has a wrong type or is out of bounds.
     """
-    from_file = read_toml(file) if file is not None else {}
+    return validated(model, typed, read_toml(file) if file is not None else {}, file)
+
+
+def validated(model: type[S], typed: Mapping[str, Any], table: Mapping[str, Any], file: Path | None) -> S:
+    """The same, for the ``table`` that :func:`read_toml` read from ``file``; see :func:`resolve`."""
+    from_file = dict(table)
     written_for = from_file.pop("experiment", model.experiment)
     if written_for != model.experiment:
         raise UsageError(file, f"is for experiment {written_for!r}", f"Give a file for {model.experiment!r}.")

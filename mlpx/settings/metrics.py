@@ -25,6 +25,7 @@ class Metric:
         better: Whether a lower or a higher value is better; ``None`` where neither is.
         axis: The label of the axis of ``loss.png`` that it is drawn on; empty where it is not drawn.
         curve: What the picture calls its curve.
+        log: Its axis is logarithmic.
         is_main: It is shown where many runs are listed or compared.
         at_end: It is computed at the end alone, so it is no column of the table.
         shared: It is one number for all replicas, not one for each.
@@ -38,6 +39,7 @@ class Metric:
     better: Literal["lower", "higher"] | None = None
     axis: str = ""
     curve: str = ""
+    log: bool = False
     is_main: bool = False
     at_end: bool = False
     shared: bool = False
@@ -61,6 +63,15 @@ class Metric:
         if self.kind == "share":
             return f"{value:.2%}"
         return f"{value:.2f}" if self.kind == "seconds" else f"{value:#.4g}".rstrip(".")
+
+    def shown_with(self, mean: float, std: float) -> str:
+        """Mean ± standard deviation as a person reads them: to two digits of the deviation."""
+        if self.kind == "share":
+            return f"{mean:.2%} ± {std:.2%}"
+        if 1e-6 < std < 1e6 and abs(mean) < 1e6:
+            decimals = max(0, 1 - math.floor(math.log10(std)))
+            return f"{mean:.{decimals}f} ± {std:.{decimals}f}"
+        return f"{mean:.4g} ± {std:.2g}"
 
 
 EPOCH = Metric("epoch", "count", shared=True)

@@ -144,7 +144,7 @@ class Experiment(ABC, Generic[S]):
         """The curves of the metrics that have an axis, as PNG: one panel for each axis, at most two."""
         return self._draw_losses(rows)
 
-    def _draw_losses(self, rows: Rows, *, log: bool = False, floor: tuple[str, float] | None = None) -> bytes:
+    def _draw_losses(self, rows: Rows, *, floor: tuple[str, float] | None = None) -> bytes:
         """The same; see :func:`mlpx.plots.loss.loss_curves`."""
         # matplotlib takes half a second to import, so it is imported only when something is drawn.
         from mlpx.plots.figure import png
@@ -154,9 +154,10 @@ class Experiment(ABC, Generic[S]):
         panels = []
         for label in dict.fromkeys(metric.axis for metric in metrics):
             drawn = [metric for metric in metrics if metric.axis == label]
-            panels.append(Panel(label, drawn[0].kind, {metric.name: metric.curve for metric in drawn}))
+            curves = {metric.name: metric.curve for metric in drawn}
+            panels.append(Panel(label, drawn[0].kind, curves, drawn[0].log))
         band = ": median, and band of eight in ten" if len(self.settings.seeds) > 1 else ""
-        return png(loss_curves(self.title + band, panels, rows, log=log, floor=floor))
+        return png(loss_curves(self.title + band, panels, rows, floor=floor))
 
 
 AnyExperiment = Experiment[Any]

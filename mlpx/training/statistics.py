@@ -56,8 +56,7 @@ def in_words(metrics: Sequence[Metric], values: Mapping[str, Values]) -> str:
     parts = []
     for metric in metrics:
         mean, std = numbers[f"{metric.name}_mean"], numbers[f"{metric.name}_std"]
-        spread = f"{mean:.2%} ± {std:.2%}" if metric.kind == "share" else f"{mean:.4g} ± {std:.2g}"
-        parts.append(f"{metric.title} {spread}")
+        parts.append(f"{metric.title} {metric.shown_with(mean, std)}")
     return f"{', '.join(parts)} (mean ± standard deviation)"
 
 

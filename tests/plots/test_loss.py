@@ -6,6 +6,7 @@ from matplotlib.figure import Figure
 from mlpx.plots.loss import Panel, loss_curves
 
 LOSSES = Panel("cross-entropy", "loss", {"train_loss": "training", "test_loss": "test"})
+LOG_LOSSES = LOSSES._replace(log=True)
 ACCURACIES = Panel("accuracy", "share", {"train_accuracy": "training", "test_accuracy": "test"})
 BLEU = Panel("BLEU", "score", {"val_bleu": "validation"})
 NAMES = ("train_loss", "test_loss", "train_accuracy", "test_accuracy", "val_bleu")
@@ -14,7 +15,7 @@ NAMES = ("train_loss", "test_loss", "train_accuracy", "test_accuracy", "val_bleu
 def figures(rows: dict[str, list[float]]) -> list[Figure]:
     """Every kind of figure with epochs below it."""
     return [
-        loss_curves("poly", [LOSSES], rows, log=True, floor=("noise", 0.01)),
+        loss_curves("poly", [LOG_LOSSES], rows, floor=("noise", 0.01)),
         loss_curves("mlp", [LOSSES, ACCURACIES], rows),
         loss_curves("transformer", [LOSSES, BLEU], rows),
     ]
@@ -32,12 +33,18 @@ def test_epochs_are_marked_by_whole_numbers_that_lie_in_sight(epochs: list[float
             assert len(seen) < 12
 
 
+def test_each_panel_has_the_axis_that_it_asks_for() -> None:
+    rows = {"epoch": [1.0, 2.0], **{name: [0.5, 0.25] for name in NAMES}}
+    axes = loss_curves("x", [LOG_LOSSES, ACCURACIES], rows).axes
+    assert [each.get_yscale() for each in axes] == ["log", "linear"]
+
+
 def test_replicas_have_a_band_around_their_median() -> None:
     rows = {"epoch": [1.0, 2.0], **{name: [0.5, 0.25] for name in NAMES}}
     bands = {f"{name}_{kind}": [value, value / 2] for name in NAMES for kind, value in (("p10", 0.4), ("p90", 0.6))}
     for with_bands, count in ((rows, 0), (rows | bands, 2)):
         drawn = [
-            *loss_curves("poly", [LOSSES], with_bands, log=True).axes,
+            *loss_curves("poly", [LOG_LOSSES], with_bands).axes,
             *loss_curves("mlp", [LOSSES, ACCURACIES], with_bands).axes,
         ]
         assert [len(axes.collections) for axes in drawn] == [count, count, count]

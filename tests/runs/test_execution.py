@@ -80,6 +80,8 @@ def test_a_failing_machine_leaves_the_last_checkpoint_and_no_further_call(
     assert str(known).count("\n") == 0
     assert calls == ["evaluate", "evaluate"]
     assert (document_of(run.path)["status"], document_of(run.path)["exit_code"]) == ("failed", 6)
+    assert document_of(run.path)["error"] == str(run.failure(error))
+    assert str(known) == str(run.failure(error))
     assert not (run.path / "error.log").exists()
     checkpoint, broken = checkpoints.load_newest(run.checkpoints)
     assert checkpoint is not None
@@ -99,6 +101,7 @@ def test_a_picture_that_fails_costs_a_warning(
     assert [event.text for event in events if isinstance(event, Notice)] == ["loss.png could not be drawn: no ink"]
     assert isinstance(events[-1], End)
     assert document_of(run.path)["status"] == "finished"
+    assert document_of(run.path)["warnings"] == ["loss.png could not be drawn: no ink"]
     assert not (run.path / "loss.png").exists()
     assert (run.path / "fit.png").exists()
 
@@ -194,3 +197,44 @@ def test_a_metric_that_has_a_row_alone_has_its_extremes_and_its_column_of_replic
     assert end.metrics["min_test_loss"] < end.metrics["test_loss"] < end.metrics["max_test_loss"]
     header = (run.path / "replicas.csv").read_text().splitlines()[0]
     assert header == "replica,seed,train_loss,test_loss,generalization_loss"
+
+
+def test_why_a_run_failed_and_its_warnings_are_recorded_until_it_goes_on(
+    prepare: Callable[..., Prepared], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk that fails while pictures fail too, each at every checkpoint; then the same run without faults."""
+
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError("no ink")
+
+    monkeypatch.setattr(execution, "REDRAW_SECONDS", 0.0)
+    run, experiment, execute_ = prepare()
+    with monkeypatch.context() as faults:
+        faults.setattr(experiment, "draw_losses", fail)
+        faults.setattr(experiment, "outcome", lambda _: (_ for _ in ()).throw(OSError(28, "No space left", "x.bin")))
+        with pytest.raises(OSError, match="No space left"):
+            list(execute_.events())
+    document = document_of(run.path)
+    remedy = f"Fix it, then go on with 'mlpx resume {run.path}'."
+    assert document["error"] == f"x.bin: No space left. {remedy}"
+    assert document["warnings"] == ["loss.png could not be drawn: no ink"]
+    list(execute(run, SETTINGS))
+    assert document_of(run.path)["status"] == "finished"
+    assert not {"error", "warnings"} & document_of(run.path).keys()
+
+
+def test_a_bug_is_recorded_in_the_words_that_are_printed(
+    prepare: Callable[..., Prepared], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise ValueError("of\nmany lines " + "x" * 2000)
+
+    run, experiment, execute_ = prepare()
+    monkeypatch.setattr(experiment, "evaluate", fail)
+    with pytest.raises(ValueError, match="many lines"):
+        list(execute_.events())
+    error = document_of(run.path)["error"]
+    assert error.startswith("a bug in mlpx: ValueError: of\\nmany lines xxx")
+    assert error.endswith(f"The traceback is in {run.path / 'error.log'}.")
+    assert len(error) < 1000
+    assert "many lines" in (run.path / "error.log").read_text()

@@ -1,11 +1,12 @@
 import os
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
 from mlpx.errors import InputError, UsageError
 from mlpx.runs import checks
-from mlpx.runs.metrics import Metrics, read_rows
+from mlpx.runs.metrics import Metrics, read_columns, read_rows
 
 COLUMNS = ("epoch", "train_loss", "test_loss", "seconds")
 
@@ -108,3 +109,41 @@ def test_checks(text: str, value: float | None, holds: bool) -> None:
 def test_what_is_no_check(text: str) -> None:
     with pytest.raises(UsageError, match="--check"):
         checks.parse(text)
+
+
+def test_some_columns_of_a_growing_table_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.csv"
+    assert read_columns(path, ["epoch"], 10) == {}
+    fill(path, [1, 20, 40]).close()
+    with open(path, "a") as file:
+        file.write("60,0.1")  # a row that is being written
+    assert read_columns(path, ["epoch", "train_loss", "val_loss"], 10) == {
+        "epoch": [1, 20, 40],
+        "train_loss": [1 / 3, 1 / 60, 1 / 120],
+    }
+    path.write_text("")
+    assert read_columns(path, ["epoch"], 10) == {}
+
+
+@pytest.mark.parametrize("count", [1, 2, 9, 10, 11, 12, 19, 20, 21, 100, 1001])
+def test_a_long_table_is_thinned_evenly_and_keeps_its_ends(tmp_path: Path, count: int) -> None:
+    path = tmp_path / "metrics.csv"
+    fill(path, list(range(1, count + 1))).close()
+    epochs = read_columns(path, ["epoch"], 10)["epoch"]
+    assert (epochs[0], epochs[-1]) == (1, count)
+    assert len(epochs) == count if count <= 10 else 5 <= len(epochs) <= 11
+    steps = {after - before for before, after in pairwise(epochs[1:])}
+    assert len(steps) <= 1
+    assert epochs == sorted(set(epochs))
+
+
+@pytest.mark.parametrize("content", [b"\xff\n1\n", b"epoch\nx\n", b"a,epoch\n1\n", b"epoch\n\xff\n"])
+def test_columns_of_no_table_are_an_input_error(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "metrics.csv"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match="is not a table of numbers"):
+        read_columns(path, ["epoch"], 10)
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(InputError, match="cannot be read"):
+        read_columns(path, ["epoch"], 10)

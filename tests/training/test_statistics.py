@@ -75,7 +75,7 @@ def test_each_replica_has_a_row_in_csv() -> None:
 def test_words_have_mean_and_deviation() -> None:
     metrics = [Metric("test_loss", "loss"), Metric("test_accuracy", "share")]
     text = statistics.in_words(metrics, {"test_loss": [1.0, 2.0], "test_accuracy": [0.5, 0.75]})
-    assert text == "test loss 1.5 ± 0.71, test accuracy 62.50% ± 17.68% (mean ± standard deviation)"
+    assert text == "test loss 1.50 ± 0.71, test accuracy 62.50% ± 17.68% (mean ± standard deviation)"
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])

@@ -113,9 +113,9 @@ class Polynomials(Experiment[PolySettings]):
         return f"{who} of degree {self.settings.degree}"
 
     def draw_losses(self, rows: Rows) -> bytes:
-        """The loss curves on a logarithmic axis, above the noise floor."""
+        """The loss curves, above the noise floor."""
         variance = self.settings.noise_std**2
-        return self._draw_losses(rows, log=True, floor=(f"noise floor {variance:g}", variance))
+        return self._draw_losses(rows, floor=(f"noise floor {variance:g}", variance))
 
     def _draw_fit(self, verdict: str) -> bytes:
         from mlpx.experiments.poly.plots import fit_curve, fit_curves

@@ -4,9 +4,17 @@ from mlpx.settings.metrics import Metric
 
 AXIS = "mean squared error"
 LOSSES = (
-    Metric("train_loss", "loss", better="lower", axis=AXIS, curve="training", is_main=True),
-    Metric("test_loss", "loss", better="lower", axis=AXIS, curve="test (a sample)", is_main=True),
-    Metric("generalization_loss", "loss", better="lower", axis=AXIS, curve="generalization (exact)", is_main=True),
+    Metric("train_loss", "loss", better="lower", axis=AXIS, curve="training", log=True, is_main=True),
+    Metric("test_loss", "loss", better="lower", axis=AXIS, curve="test (a sample)", log=True, is_main=True),
+    Metric(
+        "generalization_loss",
+        "loss",
+        better="lower",
+        axis=AXIS,
+        curve="generalization (exact)",
+        log=True,
+        is_main=True,
+    ),
 )
 METRICS = (
     *LOSSES,

@@ -6,12 +6,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
 
 from mlpx.errors import Diverged, InputError
 from mlpx.experiments.poly import data as polynomial
 from mlpx.experiments.poly import experiment as poly
+from mlpx.experiments.poly.metrics import LOSSES
 from mlpx.experiments.poly.settings import PolySettings
 from mlpx.experiments.poly.verdict import decide
+from mlpx.plots import loss
+from mlpx.plots.loss import loss_curves
 from mlpx.training.loop import EpochRecord, fit
 from mlpx.training.randomness import generator
 
@@ -207,3 +211,17 @@ def test_cuda_trains_alike_and_no_step_waits_for_the_device() -> None:
         torch.cuda.set_sync_debug_mode("default")
     on_cpu, _ = trained(degree=3, epochs=40)
     np.testing.assert_allclose(task.weights(), on_cpu.weights(), rtol=0, atol=1e-4)
+
+
+def test_the_losses_are_drawn_on_the_axis_that_they_are_declared_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[Figure] = []
+
+    def keep(*given: Any, **more: Any) -> Figure:
+        drawn.append(loss_curves(*given, **more))
+        return drawn[-1]
+
+    monkeypatch.setattr(loss, "loss_curves", keep)
+    rows = {"epoch": [1.0, 2.0], **{metric.name: [0.5, 0.25] for metric in LOSSES}}
+    assert poly.Polynomials(PolySettings(), CPU).draw_losses(rows).startswith(b"\x89PNG")
+    assert [axes.get_yscale() for axes in drawn[0].axes] == ["log"]
+    assert {metric.log for metric in LOSSES} == {True}
