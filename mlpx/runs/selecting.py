@@ -9,6 +9,7 @@ from typing import NamedTuple, TypeVar
 from mlpx import registry
 from mlpx.errors import InputError, UsageError
 from mlpx.runs.checks import COMPARISONS, FORM
+from mlpx.runs.comparing import LARGEST
 from mlpx.runs.records import Record
 from mlpx.settings.base import Settings
 from mlpx.settings.metrics import Metric
@@ -122,12 +123,12 @@ class Group:
     records: Sequence[Record]
 
     def values(self, metric: str) -> dict[int, float]:
-        """The final value of a metric for each seed, as far as it is finite.
+        """The final value of a metric for each seed, as far as it is finite and not beyond :data:`LARGEST`.
 
         Where a seed was run several times, the newest run counts.
         """
         values = {seed: value for record in reversed(self.records) for seed, value in record.values(metric).items()}
-        return {seed: value for seed, value in sorted(values.items()) if math.isfinite(value)}
+        return {seed: value for seed, value in sorted(values.items()) if abs(value) <= LARGEST}
 
 
 def over_seeds(records: Iterable[Record]) -> tuple[list[Group], list[str]]:

@@ -107,8 +107,9 @@ def test_a_group_has_a_value_for_each_seed_and_the_newest_run_of_a_seed_counts(t
     old, other = *read(tmp_path, PolySettings(seed=4)), *read(tmp_path, PolySettings(seed=2), test_loss=0.7)
     (new,) = read(tmp_path, PolySettings(seed=4), test_loss=0.6)
     (infinite,) = read(tmp_path, PolySettings(seed=1), test_loss=math.inf)
+    (huge,) = read(tmp_path, PolySettings(seed=3), test_loss=1e308)
     running = records.read(write_run(tmp_path, PolySettings(seed=9), FIGURES, "running"))
-    group = selecting.Group(records.newest_first([old, other, new, infinite, running]))
+    group = selecting.Group(records.newest_first([old, other, new, infinite, huge, running]))
     assert list(group.values("test_loss").items()) == [(2, 0.7), (4, 0.6)]
     assert group.values("test_accuracy") == {}
 
