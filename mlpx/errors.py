@@ -3,7 +3,9 @@
 A message is one line, ``what: why. what to do``, made of the three arguments of :class:`MlpxError`.
 """
 
+import difflib
 import signal
+from collections.abc import Collection
 
 MAX_MESSAGE = 600
 MIN_REASON = 200
@@ -77,6 +79,12 @@ class Interrupted(MlpxError):
         super().__init__(f"interrupted by {signal.Signals(signum).name}", why, remedy)
         self.signum = signum
         self.exit_code = 128 + signum
+
+
+def did_you_mean(name: str, known: Collection[str], otherwise: str) -> str:
+    """The remedy for a name that is not ``known``: the nearest one that is, or ``otherwise`` if none is near."""
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"Did you mean {near[0]!r}?" if near else otherwise
 
 
 def printable(text: str) -> str:

@@ -1,6 +1,5 @@
 """``mlpx show``: a run on one screen, in whatever state it is."""
 
-import difflib
 import json
 import shutil
 from collections.abc import Sequence
@@ -9,7 +8,7 @@ from pathlib import Path
 from mlpx.cli import streams
 from mlpx.cli.options import Shape
 from mlpx.cli.overview import Overview
-from mlpx.errors import InputError, UsageError
+from mlpx.errors import InputError, UsageError, did_you_mean
 from mlpx.runs import reading, records
 from mlpx.runs.facts import Facts
 from mlpx.runs.metrics import read_columns
@@ -68,8 +67,7 @@ def _to_draw(settings: Settings, names: Sequence[str]) -> list[Metric]:
     known = {metric.name: metric for metric in columns(settings.metrics, len(settings.seeds)) if metric != EPOCH}
     for name in names:
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            remedy = f"Did you mean {near[0]!r}?" if near else f"There are {', '.join(known)}."
+            remedy = did_you_mean(name, known, f"There are {', '.join(known)}.")
             raise UsageError("--curve", f"metrics.csv has no column {name!r}", remedy)
     if names:
         return [known[name] for name in dict.fromkeys(names)]

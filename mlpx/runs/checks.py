@@ -1,13 +1,12 @@
 """``--check 'test_loss < 0.05'``: conditions on the metrics of a run, for scripts."""
 
-import difflib
 import math
 import operator
 import re
 from collections.abc import Callable, Collection, Mapping
 from typing import NamedTuple
 
-from mlpx.errors import UsageError
+from mlpx.errors import UsageError, did_you_mean
 
 COMPARISONS: dict[str, Callable[[float, float], bool]] = {
     "<=": operator.le,
@@ -60,6 +59,5 @@ def require_known(checks: Collection[Check], metrics: Collection[str]) -> None:
     """
     for check in checks:
         if check.metric not in metrics:
-            near = difflib.get_close_matches(check.metric, metrics, n=1)
-            remedy = f"Did you mean {near[0]!r}?" if near else f"The metrics are {', '.join(metrics)}."
+            remedy = did_you_mean(check.metric, metrics, f"The metrics are {', '.join(metrics)}.")
             raise UsageError("--check", f"no metric {check.metric!r}", remedy)

@@ -1,13 +1,12 @@
 """Selecting runs: conditions on them, their order, groups of runs that differ in the seed alone, what differs."""
 
-import difflib
 import math
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
 
 from mlpx import registry
-from mlpx.errors import InputError, UsageError
+from mlpx.errors import InputError, UsageError, did_you_mean
 from mlpx.runs.checks import COMPARISONS, FORM
 from mlpx.runs.comparing import LARGEST
 from mlpx.runs.records import Record
@@ -85,8 +84,7 @@ def require_known(option: str, names: Iterable[str], known: Collection[str]) -> 
     """
     for name in names:
         if name not in known:
-            near = difflib.get_close_matches(name, sorted(known), n=1)
-            remedy = f"Did you mean {near[0]!r}?" if near else "Give a name that 'mlpx runs --format csv' shows."
+            remedy = did_you_mean(name, known, "Give a name that 'mlpx runs --format csv' shows.")
             raise UsageError(option, f"these runs have no {name!r}", remedy)
 
 

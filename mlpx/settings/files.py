@@ -1,6 +1,5 @@
 """Reading settings from command-line options and TOML files, and writing them as TOML."""
 
-import difflib
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any, TypeVar
 import tomli_w
 from pydantic import ValidationError
 
-from mlpx.errors import UsageError, reason
+from mlpx.errors import UsageError, did_you_mean, reason
 from mlpx.files import read_regular
 from mlpx.settings.base import Settings, allowed
 
@@ -79,9 +78,8 @@ def validated(model: type[S], typed: Mapping[str, Any], table: Mapping[str, Any]
 
 def _usage_error(model: type[Settings], what: str, key: str, value: object) -> UsageError:
     if key not in model.model_fields:
-        near = difflib.get_close_matches(key, model.model_fields, n=1)
-        names = f"Did you mean {near[0]!r}?" if near else f"The settings are {', '.join(model.model_fields)}."
-        return UsageError(what, "no such setting", names)
+        remedy = did_you_mean(key, model.model_fields, f"The settings are {', '.join(model.model_fields)}.")
+        return UsageError(what, "no such setting", remedy)
     shown = {True: "true", False: "false"}[value] if isinstance(value, bool) else repr(value)
     return UsageError(what, f"{shown} cannot be used", f"Give {allowed(model.model_fields[key])}.")
 
