@@ -60,14 +60,12 @@ def list_runs(references: Sequence[str], selection: Selection, shape: Shape, run
     conditions = [selecting.condition(text) for text in selection.where]
     found = read(references, runs_dir)
     best = selection.min or selection.max
+    chosen = selecting.matching(found, conditions)
     if found:
-        known = selecting.known_names(found)
-        selecting.require_known("--where", (condition.name for condition in conditions), known)
-        selecting.require_known("--columns", selection.names, {*known, *ABOUT})
+        selecting.require_known("--columns", selection.names, {*selecting.known_names(found), *ABOUT})
         if best:
             option = "--min" if selection.min else "--max"
             selecting.require_known(option, [best], selecting.declared_metrics(found))
-    chosen = [record for record in found if all(condition.holds(record) for condition in conditions)]
     rows = _rows(chosen, over_seeds=selection.over is not None)
     if best:
         rows = selecting.best_first(rows, lambda row: row.value(best), highest=bool(selection.max))

@@ -63,6 +63,17 @@ def condition(text: str) -> Condition:
     return Condition(match[1], match[2], match[3])
 
 
+def matching(records: Sequence[Record], conditions: Sequence[Condition]) -> list[Record]:
+    """The records of which all conditions hold.
+
+    Raises:
+        UsageError: A condition is on what none of the runs could have.
+    """
+    if records:
+        require_known("--where", (condition.name for condition in conditions), known_names(records))
+    return [record for record in records if all(condition.holds(record) for condition in conditions)]
+
+
 def _number(text: str) -> float | None:
     try:
         return float(text)

@@ -11,7 +11,7 @@ from mlpx.errors import InputError, UsageError
 from mlpx.runs import reading, records, selecting
 from mlpx.runs.folder import STAMP
 from mlpx.runs.records import Record
-from mlpx.runs.selecting import SEEDS, Condition, Group
+from mlpx.runs.selecting import SEEDS, Group
 from mlpx.settings.base import Settings
 
 
@@ -72,7 +72,7 @@ def read_sides(references: Sequence[str], where: Sequence[str], runs_dir: Path) 
         # A single run that cannot be read is an error; one of many costs a warning.
         found, unreadable = ([records.read(paths[0])], []) if len(paths) == 1 else records.read_all(paths)
         warnings += unreadable
-        group = _group(reference, _selected(found, conditions), notes)
+        group = _group(reference, selecting.matching(found, conditions), notes)
         place = _place(reference, paths[0], runs_dir)
         sides.append(Side(place.name, place, group))
     experiments = list(dict.fromkeys(side.settings.experiment for side in sides))
@@ -97,13 +97,6 @@ def in_ranges(seeds: Iterable[int]) -> str:
         else:
             ranges.append([seed])
     return ", ".join("..".join(map(str, ends)) for ends in ranges)
-
-
-def _selected(found: Sequence[Record], conditions: Sequence[Condition]) -> list[Record]:
-    if found:
-        names = (condition.name for condition in conditions)
-        selecting.require_known("--where", names, selecting.known_names(found))
-    return [record for record in found if all(condition.holds(record) for condition in conditions)]
 
 
 def _group(reference: str, selected: Sequence[Record], notes: list[str]) -> Group:
