@@ -9,10 +9,9 @@ from typing import Literal
 
 from rich.text import Text
 
+from mlpx.cli.options import Format
 from mlpx.cli.tables import BEST, GAP, new_console
 from mlpx.errors import printable
-
-Format = Literal["table", "csv", "markdown", "latex"]
 
 SHORT = 12
 """A text is not shortened to less than this many characters, as long as there are columns to leave out."""

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from mlpx.cli import grids, streams
 from mlpx.cli.grids import Cell
-from mlpx.cli.options import Shape
+from mlpx.cli.options import Format, Shape
 from mlpx.cli.times import ago
 from mlpx.errors import UsageError, printable
 from mlpx.registry import EXPERIMENTS, settings_class
@@ -231,7 +231,7 @@ def _ranked_names(rows: Sequence[Row], selection: Selection) -> dict[str, int]:
     return {name: importance.index(name) for name in shown}
 
 
-def _write(rows: Sequence[Row], names: Mapping[str, int], shape: grids.Format) -> None:
+def _write(rows: Sequence[Row], names: Mapping[str, int], shape: Format) -> None:
     metrics = selecting.declared_metrics(record for row in rows for record in row.records)
     columns = [_column(name, rank, rows, metrics, shape) for name, rank in names.items()]
     left_out = grids.write(columns, shape)
@@ -240,9 +240,7 @@ def _write(rows: Sequence[Row], names: Mapping[str, int], shape: grids.Format) -
         streams.note(f"no room for {names_left_out}: widen the terminal, or choose by --columns")
 
 
-def _column(
-    name: str, rank: int, rows: Sequence[Row], metrics: Mapping[str, Metric], shape: grids.Format
-) -> grids.Column:
+def _column(name: str, rank: int, rows: Sequence[Row], metrics: Mapping[str, Metric], shape: Format) -> grids.Column:
     if name in ABOUT:
         cells = [_about(name, row, shape) for row in rows]
         return grids.Column(name, name, cells, rank, is_text=name != "n")
@@ -257,7 +255,7 @@ def _column(
     return grids.marked(column, [row.value(name) for row in rows], metric.better)
 
 
-def _about(name: str, row: Row, shape: grids.Format) -> Cell:
+def _about(name: str, row: Row, shape: Format) -> Cell:
     record = row.records[0]
     match name:
         case "run":
@@ -272,7 +270,7 @@ def _about(name: str, row: Row, shape: grids.Format) -> Cell:
             return Cell(_when(record.started, shape), {name: record.started.isoformat(timespec="milliseconds")})
 
 
-def _when(moment: datetime, shape: grids.Format) -> str:
+def _when(moment: datetime, shape: Format) -> str:
     return ago(moment) if shape == "table" else f"{moment:%Y-%m-%d %H:%M}"
 
 

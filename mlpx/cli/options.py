@@ -38,10 +38,11 @@ def examples(*lines: str) -> str:
     return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
 
 
-Shape = Literal["table", "csv", "markdown", "latex", "json", "quiet"]
+Format = Literal["table", "csv", "markdown", "latex"]
+Shape = Literal[Format, "json", "quiet"]
 
 
-def shape(form: Literal["table", "csv", "markdown", "latex"], *, quiet: bool, json: bool) -> Shape:
+def shape(form: Format, *, quiet: bool, json: bool) -> Shape:
     """What is printed, by ``--format``, ``--quiet`` and ``--json``.
 
     Raises:

@@ -15,9 +15,7 @@ Where = Annotated[
     typer.Option(help="Only runs of which this holds, such as 'degree == 19' or 'status == failed'. Repeatable."),
 ]
 Columns = Annotated[str | None, typer.Option(metavar="<a,b>", help="Columns to show, separated by commas.")]
-Format = Annotated[
-    Literal["table", "csv", "markdown", "latex"], typer.Option(help="How the table is written.", show_default=True)
-]
+Format = Annotated[options.Format, typer.Option(help="How the table is written.", show_default=True)]
 
 
 @commands.command(
