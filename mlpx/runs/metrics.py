@@ -8,7 +8,10 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from mlpx.errors import InputError, reason
-from mlpx.files import read_regular
+from mlpx.files import open_regular, read_regular
+
+TAIL_BYTES = 64 * 1024
+"""Of a long file, so much of the beginning and of the end is read to find the header and the last row."""
 
 
 class Metrics:
@@ -111,7 +114,7 @@ def read_rows(path: Path) -> dict[str, list[float]]:
         lines = list(csv.reader(read_regular(path).decode().splitlines()))
         return {name: [number(line[i]) for line in lines[1:]] for i, name in enumerate(lines[0])}
     except (ValueError, IndexError, csv.Error) as error:
-        raise InputError(path, f"is not a table of numbers ({error})", "Start the run anew.") from error
+        raise _unusable(path, error) from error
 
 
 def read_columns(path: Path, names: Collection[str], most: int) -> dict[str, list[float]]:
@@ -135,10 +138,38 @@ def read_columns(path: Path, names: Collection[str], most: int) -> dict[str, lis
         return {name: [float(row[place]) for row in rows] for name, place in places.items()}
     except FileNotFoundError:
         return {}
-    except OSError as error:
-        raise InputError(path, f"cannot be read ({reason(error)})", "Make it readable.") from error
-    except (ValueError, IndexError) as error:
-        raise InputError(path, f"is not a table of numbers ({error})", "Start the run anew.") from error
+    except (OSError, ValueError, IndexError) as error:
+        raise _unusable(path, error) from error
+
+
+def read_last_row(path: Path) -> dict[str, float]:
+    """The last row of a ``metrics.csv`` that may be growing; empty where there is none yet.
+
+    Raises:
+        InputError: The file is not a table of numbers, or cannot be read.
+    """
+    try:
+        with open_regular(path) as file:
+            head = file.read(TAIL_BYTES)
+            size = os.fstat(file.fileno()).st_size
+            file.seek(max(0, size - TAIL_BYTES))
+            tail = file.read(TAIL_BYTES)
+        # What follows the last line feed is a row that is just being written.
+        header, *rows = head.partition(b"\n")[0], *tail.split(b"\n")[:-1]
+        last = rows[-1] if rows and (size > TAIL_BYTES or len(rows) > 1) else b""
+        names, cells = header.decode().split(","), last.decode().split(",")
+        return {name: number(cell) for name, cell in zip(names, cells, strict=True)} if last else {}
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise _unusable(path, error) from error
+
+
+def _unusable(path: Path, error: Exception) -> InputError:
+    """What an error in reading a ``metrics.csv`` means for the user."""
+    if isinstance(error, OSError):
+        return InputError(path, f"cannot be read ({reason(error)})", "Make it readable.")
+    return InputError(path, f"is not a table of numbers ({error})", "Start the run anew.")
 
 
 def number(text: str) -> float:

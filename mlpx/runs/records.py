@@ -11,19 +11,16 @@ from pathlib import Path
 from typing import Any
 
 from mlpx.errors import InputError, as_mlpx_error
-from mlpx.files import open_regular, read_regular
+from mlpx.files import read_regular
 from mlpx.runs import reading
 from mlpx.runs.folder import finite, is_held
-from mlpx.runs.metrics import number
+from mlpx.runs.metrics import read_last_row
 from mlpx.settings.base import Settings
 from mlpx.settings.metrics import Metric, final
 
 ENDED = ("finished", "diverged", "interrupted", "failed")
 STATUSES = ("waiting", "running", "dead", *ENDED)
 """``waiting`` has not started; ``dead`` says that it is running, but no process holds it: it was killed."""
-
-TAIL_BYTES = 64 * 1024
-"""Of a long ``metrics.csv``, so much of the beginning and of the end is read to find the header and the last row."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +108,7 @@ def read(path: Path, *, rows: bool = True) -> Record:
         if status == "finished":
             metrics = _checked(reading.metrics_of(document))
         else:
-            metrics = _last_row(path / "metrics.csv") if rows else {}
+            metrics = read_last_row(path / "metrics.csv") if rows else {}
         started = _started(path, document)
     except (TypeError, ValueError, OverflowError) as error:
         raise InputError(path / "run.json", f"cannot be used: {error}", "Remove it, and resume.") from error
@@ -175,27 +172,3 @@ def _checked(metrics: Mapping[str, Any]) -> dict[str, float]:
         if not isinstance(value, int | float | None) or isinstance(value, bool):
             raise ValueError(f"metric {name!r} is {value!r:.40}")
     return {name: math.nan if value is None else value for name, value in metrics.items()}
-
-
-def _last_row(path: Path) -> dict[str, float]:
-    """The last row of a ``metrics.csv`` that may be growing; empty where there is none yet.
-
-    Raises:
-        InputError: It is not a table of numbers.
-    """
-    try:
-        with open_regular(path) as file:
-            head = file.read(TAIL_BYTES)
-            size = os.fstat(file.fileno()).st_size
-            file.seek(max(0, size - TAIL_BYTES))
-            tail = file.read(TAIL_BYTES)
-    except FileNotFoundError:
-        return {}
-    # What follows the last line feed is a row that is just being written.
-    header, *rows = head.partition(b"\n")[0], *tail.split(b"\n")[:-1]
-    last = rows[-1] if rows and (size > TAIL_BYTES or len(rows) > 1) else b""
-    try:
-        names, cells = header.decode().split(","), last.decode().split(",")
-        return {name: number(cell) for name, cell in zip(names, cells, strict=True)} if last else {}
-    except ValueError as error:
-        raise InputError(path, f"is not a table of numbers ({error})", "Start the run anew.") from error

@@ -375,6 +375,18 @@ def test_a_broken_table_of_metrics_costs_one_warning_and_the_curves(
     assert "repeat" in result.out
 
 
+def test_a_table_of_metrics_that_cannot_be_read_costs_one_warning(
+    home: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = make("failed")
+    (path / "metrics.csv").unlink()
+    (path / "metrics.csv").mkdir()
+    result = mlpx(capfd, "show", str(path))
+    assert (result.code, result.err.count("\n")) == (0, 1)
+    assert "cannot be read (Is a directory)" in result.err
+    assert result.out.splitlines()[1].startswith("failed")
+
+
 def test_a_row_that_is_being_written_does_not_count(home: Path, capfd: pytest.CaptureFixture[str]) -> None:
     path = make("running")
     with Run(path):

@@ -18,6 +18,7 @@ from mlpx.experiments.mlp.settings import MlpSettings
 from mlpx.experiments.poly.settings import PolySettings
 from mlpx.runs import folder, reading, records
 from mlpx.runs.folder import Run
+from mlpx.runs.metrics import TAIL_BYTES
 from mlpx.settings.files import to_toml
 
 FIGURES = {"epoch": 400, "train_loss": 0.25, "test_loss": 0.5, "generalization_loss": 0.75, "seconds": 1.5}
@@ -160,7 +161,7 @@ def test_the_last_row_is_the_last_whole_one_however_long_the_file(tmp_path: Path
     (run / "metrics.csv").write_text(header + "".join(rows) + torn)
     last = {"epoch": num_rows, "train_loss": 1.0, "test_loss": 2.0, "generalization_loss": 3.0, "seconds": num_rows / 3}
     assert records.read(run).metrics == (last if num_rows else {})
-    assert num_rows < 5000 or (run / "metrics.csv").stat().st_size > 2 * records.TAIL_BYTES
+    assert num_rows < 5000 or (run / "metrics.csv").stat().st_size > 2 * TAIL_BYTES
 
 
 def as_text(name: str, text: str) -> Callable[[Path], object]:
