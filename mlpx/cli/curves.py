@@ -12,6 +12,8 @@ from typing import NamedTuple
 
 from rich.text import Text
 
+from mlpx.settings.metrics import EPOCH
+
 MARKERS = ("", "o", "x", "+", "#", "%", "@")
 """The markers of the curves, in their order."""
 LONE = "*"
@@ -21,7 +23,6 @@ APART, MIN_APART = 4, 6
 """Columns between a marker and the next one of another curve, and of the same curve."""
 FEW = 4
 """Of the points in one column of dots at most so many are drawn."""
-EPOCH = "epoch"
 MAX_VALUE = 1e300
 """A value beyond it counts as not finite, so that no difference of two overflows."""
 MIN_DECADE = -300
@@ -146,7 +147,7 @@ def draw(curves: Sequence[Curve], scale: Scale, width: int, height: int, *, asci
     vertical = _Axis(*_limits([y for _, y in every]), 4 * rows)
     ticks = scale.ticks(vertical.low, vertical.high, max(2, rows // 2))
     labels = {vertical.dot(place) // 4: label for place, label in ticks}
-    margin = max(map(len, [EPOCH, *labels.values()]))
+    margin = max(map(len, [EPOCH.title, *labels.values()]))
     horizontal = _Axis(*_limits([x for x, _ in every]), 2 * max(2, width - margin - 2))
     layers = []
     for number, each in enumerate(points):
@@ -253,5 +254,5 @@ def _below(axis: _Axis, margin: int, *, ascii_only: bool) -> list[Text]:
             free = len(text) + 2
     return [
         Text(" " * (margin + 1)).append(corner + "".join(edge), "dim"),
-        Text(f"{EPOCH:>{margin}}  {text}"),
+        Text(f"{EPOCH.title:>{margin}}  {text}"),
     ]
