@@ -3,8 +3,10 @@
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, TypeVar
+
+from mlpx.runs.reading import moment_of
 
 T = TypeVar("T")
 
@@ -90,6 +92,5 @@ def _only(table: Mapping[str, Any] | None, kind: type[T]) -> dict[str, T]:
 
 def _moment(text: str) -> datetime | None:
     with suppress(ValueError):
-        moment = datetime.fromisoformat(text)
-        return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+        return moment_of(text)
     return None

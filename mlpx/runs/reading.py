@@ -4,6 +4,7 @@ import difflib
 import json
 import os
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -130,3 +131,13 @@ def metrics_of(document: Mapping[str, Any]) -> dict[str, Any]:
     not_finite = document.get("not_finite")
     named = not_finite.items() if isinstance(not_finite, dict) else ()
     return metrics | {name: float(text) for name, text in named if name in metrics and text in NOT_FINITE}
+
+
+def moment_of(text: str) -> datetime:
+    """A time of ``run.json``; one without a time zone is in UTC.
+
+    Raises:
+        ValueError: It is no time.
+    """
+    moment = datetime.fromisoformat(text)
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

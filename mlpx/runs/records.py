@@ -118,8 +118,7 @@ def read(path: Path, *, rows: bool = True) -> Record:
 def _started(path: Path, document: Mapping[str, Any]) -> datetime:
     if document.get("started") is None:
         return datetime.fromtimestamp(os.stat(path / "config.toml").st_mtime, UTC)
-    moment = datetime.fromisoformat(document["started"])
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return reading.moment_of(document["started"])
 
 
 def read_all(paths: Iterable[Path]) -> tuple[list[Record], list[str]]:
