@@ -57,6 +57,8 @@ class Record:
     def values(self, metric: str) -> dict[int, float]:
         """The final value of a metric for each seed; replicas are seeds. Empty if the run has none.
 
+        A number that all replicas share, such as the seconds, counts once, for the first seed.
+
         Raises:
             InputError: ``replicas.csv`` is missing or broken.
         """
@@ -68,12 +70,16 @@ class Record:
 
     @cached_property
     def _replicas(self) -> dict[str, dict[int, float]]:
-        """The columns of ``replicas.csv`` by name, each from seed to value. An empty cell is a replica left out."""
+        """The columns of ``replicas.csv`` by name, each from seed to value. An empty cell is a replica left out.
+
+        A metric of replicas that the file lacks is empty too: ``run.json`` has its median, which is no seed's value.
+        """
         path = self.path / "replicas.csv"
+        absent: dict[str, dict[int, float]] = {each.name: {} for each in self.settings.metrics if not each.shared}
         try:
             rows = list(csv.DictReader(read_regular(path).decode().splitlines()))
             names = [name for name in rows[0] if name not in ("replica", "seed")] if rows else []
-            return {name: {int(row["seed"]): float(row[name]) for row in rows if row[name]} for name in names}
+            return absent | {name: {int(row["seed"]): float(row[name]) for row in rows if row[name]} for name in names}
         except (OSError, ValueError, TypeError, KeyError, csv.Error) as error:
             raise InputError(path, f"is not a table of replicas ({error})", "Train the run anew.") from error
 

@@ -129,12 +129,16 @@ def test_readers_do_not_hinder_one_another_and_leave_the_lock_as_it_was(run: Pat
 
 
 def test_replicas_are_seeds(tmp_path: Path) -> None:
-    run = write_run(tmp_path, MlpSettings(seed=5, replicas=3), {"epoch": 10, "test_loss": 0.2, "noise": 1.0})
+    run = write_run(
+        tmp_path, MlpSettings(seed=5, replicas=3), {"epoch": 10, "test_loss": 0.2, "train_loss": 0.1, "noise": 1.0}
+    )
     (run / "replicas.csv").write_text("replica,seed,test_loss\n0,5,0.1\n1,6,\n2,7,0.3\n")
     record = records.read(run)
     assert record.values("test_loss") == {5: 0.1, 7: 0.3}
     assert record.values("noise") == {5: 1.0}
     assert record.values("other") == {}
+    # The median that run.json has is the value of no seed.
+    assert record.values("train_loss") == {}
     single = records.read(write_run(tmp_path, MlpSettings(seed=9), {"epoch": 10, "test_loss": 0.2}))
     assert single.values("test_loss") == {9: 0.2}
 
