@@ -16,6 +16,7 @@ from mlpx.cli.curves import Curve, Scale
 from mlpx.cli.tables import new_console
 from mlpx.cli.times import ago, duration
 from mlpx.errors import CheckFailed, printable
+from mlpx.runs import selecting
 from mlpx.runs.facts import Facts
 from mlpx.runs.records import Record
 from mlpx.settings.base import ReplicatedSettings
@@ -148,12 +149,10 @@ def _title(record: Record) -> list[Text]:
     """The folder's name, the experiment, and the settings that are not the defaults, the experiment's own first."""
     settings = record.settings
     changed = []
-    fields = type(settings).model_fields.items()
-    for name, field in sorted(fields, key=lambda item: item[0] in ReplicatedSettings.model_fields):
+    for name in sorted(selecting.varying([record]), key=lambda name: name in ReplicatedSettings.model_fields):
         value = getattr(settings, name)
-        if value != field.default:
-            text = f".../{Path(value).name}" if name in settings.places else to_text(value)
-            changed.append(printable(f"{name.replace('_', ' ')} {text}"))
+        text = f".../{Path(value).name}" if name in settings.places else to_text(value)
+        changed.append(printable(f"{name.replace('_', ' ')} {text}"))
     first, *others = changed or ["all settings by default"]
     texts = [f" {settings.experiment}: {first}", *others]
     return [

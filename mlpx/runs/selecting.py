@@ -116,10 +116,11 @@ def varying(records: Sequence[Record], ignored: Collection[str] = ()) -> list[st
     names: dict[str, None] = {}
     for experiment in registry.EXPERIMENTS:
         settings = [record.settings for record in records if record.settings.experiment == experiment]
-        for name, field in registry.settings_class(experiment).model_fields.items():
+        fields = type(settings[0]).model_fields if settings else {}
+        for name, field in fields.items():
             values = {to_text(getattr(each, name)) for each in settings}
             if len(records) == 1:
-                values |= {to_text(field.default)} if values else set()
+                values.add(to_text(field.default))
             if len(values) > 1 and name not in ignored:
                 names[name] = None
     return list(names)
