@@ -211,7 +211,7 @@ def _metric_rows(result: _Result) -> dict[str, list[Cell]]:
 
 def _columns(sides: Sequence[Side], rows: Mapping[str, Sequence[Cell]], *, fitting: bool = False) -> list[Column]:
     """A column for the rows' names, and one a side; on a terminal, long names and settings are shortened to fit."""
-    names = grids.text_column("", "", rows)
+    names = Column("", "", [Cell(name) for name in rows], is_text=True)
     columns = [
         Column(side.name, printable(side.name), [row[number] for row in rows.values()])
         for number, side in enumerate(sides)

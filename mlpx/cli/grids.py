@@ -11,7 +11,6 @@ from rich.text import Text
 
 from mlpx.cli.options import Format
 from mlpx.cli.tables import BEST, GAP, new_console
-from mlpx.errors import printable
 
 SHORT = 12
 """A text is not shortened to less than this many characters, as long as there are columns to leave out."""
@@ -59,11 +58,6 @@ def marked(column: Column, values: Sequence[float | None], better: Literal["lowe
     pairs = zip(column.cells, values, strict=True)
     cells = [replace(cell, is_best=True) if value == best else cell for cell, value in pairs]
     return replace(column, cells=cells)
-
-
-def text_column(name: str, title: str, texts: Iterable[str], rank: int = 0) -> Column:
-    """A column of texts."""
-    return Column(name, title, [Cell(printable(text), {name: text}) for text in texts], rank, is_text=True)
 
 
 def write(columns: Sequence[Column], form: Format) -> list[Column]:
