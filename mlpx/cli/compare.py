@@ -282,8 +282,8 @@ def _in_words(metric: Metric, comparison: Comparison, other: str) -> str:
 def _in_direction(metric: Metric, difference: float, interval: tuple[float, float] | None) -> tuple[str, str]:
     """The size of a difference, and its interval, in the direction of the difference.
 
-    Both are as exact as two digits of a standard error, a quarter of the interval, are; without an interval the size
-    has two digits.
+    Both are rounded to the second digit of the standard error, which is about a quarter of the interval. Without an
+    interval, the size has two digits.
     """
     sign = -1 if difference < 0 else 1
     scale, unit = (100 * sign, " percentage points") if metric.kind == "share" else (sign, "")
@@ -297,7 +297,7 @@ def _in_direction(metric: Metric, difference: float, interval: tuple[float, floa
 
 
 def _number(value: float, extent: float) -> str:
-    """The value, as exact as two digits of ``extent`` are."""
+    """The value, rounded to the second digit of ``extent``."""
     decimals = 1 - math.floor(math.log10(extent)) if extent > 0 else 0
     return f"{value:.{max(0, decimals)}f}" if decimals <= 6 and abs(value) < 1e6 else f"{value:.3g}"
 

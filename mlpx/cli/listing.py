@@ -200,16 +200,16 @@ def _rows(chosen: Sequence[Record], *, over_seeds: bool) -> Sequence[Row]:
 
 
 def _ranked_names(rows: Sequence[Row], selection: Selection) -> dict[str, int]:
-    """The columns to show, in their order, with the rank by which a narrow terminal leaves them out.
+    """The columns to show, in their order, each with its rank; a narrow terminal leaves out the highest ranks first.
 
-    The last main metric tells most. The metrics that most runs have come before others.
+    Of the main metrics, those that most rows have rank lowest, and among these the one that is declared last.
     """
     chosen = [record for row in rows for record in row.records]
     if selection.names:
         return {name: rank for rank, name in enumerate(selection.names)}
     best = selection.min or selection.max
     main = Counter(m.name for row in rows for m in row.records[0].settings.metrics if m.is_main and row.cell(m).text)
-    by_weight = sorted(main, key=lambda name: (main[name], list(main).index(name)), reverse=True)
+    by_weight = sorted(main, key=main.__getitem__)[::-1]
     metrics = list(main) if best is None or best in main else [best, *main]
     varying = selecting.varying(chosen, selecting.SEEDS if selection.over else ())
     experiments = {record.settings.experiment for record in chosen}

@@ -161,8 +161,8 @@ def _title(record: Record) -> list[Text]:
     ]
 
 
-def _number(record: Record, metric: Metric) -> float | None:
-    """A metric's last value, if it is a number such as a run can have."""
+def _plausible(record: Record, metric: Metric) -> float | None:
+    """A metric's last value, if it is a number that a run can have."""
     value = record.metrics.get(metric.name)
     return value if value is not None and 0 < value < MAX_NUMBER else None
 
@@ -170,7 +170,7 @@ def _number(record: Record, metric: Metric) -> float | None:
 def _status(record: Record, facts: Facts) -> Text:
     """The status in words: how far the run got, in which time, and when."""
     status, epochs = record.status, record.settings.epochs
-    epoch, seconds = _number(record, EPOCH), _number(record, SECONDS)
+    epoch, seconds = _plausible(record, EPOCH), _plausible(record, SECONDS)
     how_far = f"after epoch {int(epoch)} of {epochs}" if epoch else "before its first row"
     if record.is_finished:
         how_far = "1 epoch" if epochs == 1 else f"{epochs} epochs"
@@ -199,7 +199,7 @@ def _left(epoch: float | None, seconds: float | None, epochs: int) -> str:
 
 
 def _machine(facts: Facts) -> list[Text]:
-    """Where the run was computed, and by which versions, what matters most first."""
+    """Where the run was computed, and by which versions; what matters most comes first."""
     device = facts.device + (f" ({facts.device_name})" if facts.device.startswith("cuda") and facts.device_name else "")
     threads = "" if facts.threads is None else f"{facts.threads} {'thread' if facts.threads == 1 else 'threads'}"
     versions = [f"{name} {facts.versions[name]}" for name in ("mlpx", "torch") if name in facts.versions]
@@ -228,7 +228,7 @@ def _curves(record: Record, metrics: Sequence[Metric], rows: Rows) -> list[Curve
 
 
 def _figures(record: Record) -> tuple[list[Text], list[Text]]:
-    """The last values of the main metrics, and those of the others; of replicas the medians."""
+    """The last values of the main metrics, and those of the others; for replicas, the medians."""
     main: list[Text] = [Text.assemble(("medians:", "dim"))] if len(record.settings.seeds) > 1 and record.metrics else []
     others: list[Text] = []
     for name, metric in record.declared.items():

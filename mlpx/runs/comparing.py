@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 Verdict = Literal["none", "too few", "chance", "more than chance"]
 
 ROUNDING = 1e-4
-"""Differences of a pair below this share of the mean are rounding."""
+"""A difference of a pair is rounding if it is below this share of the mean size of the values."""
 LEVEL = 0.05
 """An adjusted p of at most this is called more than chance."""
 CONFIDENCE = 0.95
 RESAMPLES = 9_999
 FLIPS = 99_999
 BATCH_VALUES = 2**18
-"""So many values are drawn at once, which keeps both memory and time low."""
+"""The number of values that are drawn at once; it keeps both memory and time low."""
 LARGEST = 1e100
 """A value beyond this counts as not finite, since its square could overflow."""
 
@@ -50,7 +50,7 @@ class Comparison:
         other_std: Its standard deviation.
         difference: The mean over the pairs of other - first.
         ratio: ``other_mean`` / ``first_mean``; ``nan`` where that is 0.
-        interval: The 95 % confidence interval of the difference; ``None`` where all differences are alike.
+        interval: The confidence interval of the difference; ``None`` where all differences are alike.
         lower: The number of seeds in which the other side is lower by more than rounding.
         higher: The number of seeds in which it is higher.
         p: The probability of a mean difference of at least this size if the sign of each difference were chance.
@@ -146,7 +146,8 @@ def fewest_seeds(comparisons: int) -> int:
 def sign_flip_p(differences: "Array") -> float:
     """The two-sided p of a mean difference if the sign of each difference were chance.
 
-    All 2ⁿ ways to choose the signs are looked at up to n = 16; of more pairs, 99,999 ways drawn with a fixed seed.
+    All 2ⁿ ways to choose the signs of n pairs are counted, unless they are more than :data:`FLIPS`; then so many random
+    ways are, drawn with a fixed seed.
     """
     import numpy as np
 
@@ -167,9 +168,9 @@ def sign_flip_p(differences: "Array") -> float:
 
 
 def bca_interval(differences: "Array") -> tuple[float, float] | None:
-    """The 95 % confidence interval of the mean difference by the BCa bootstrap, of 9,999 resamples with a fixed seed.
+    """The confidence interval of the mean difference by the BCa bootstrap, with a fixed seed.
 
-    ``None`` where there is none: of one difference, or where all are alike.
+    ``None`` where there is none: for one difference, or where all are alike.
     """
     import numpy as np
 

@@ -147,6 +147,7 @@ def over_seeds(records: Iterable[Record]) -> tuple[list[Group], list[str]]:
     warnings = []
     for record in records:
         try:
+            # The values of any metric are read together with those of all others.
             record.values("train_loss")
         except InputError as error:
             warnings.append(f"{record.path.name} is left out: {error}")
