@@ -245,7 +245,7 @@ def _column(name: str, rank: int, rows: Sequence[Row], metrics: Mapping[str, Met
         cells = [_about(name, row, shape) for row in rows]
         return grids.Column(name, name, cells, rank, is_text=name != "n")
     if any(name in settings_class(experiment).model_fields for experiment in EXPERIMENTS):
-        values = [getattr(row.records[0].settings, name, None) for row in rows]
+        values = [_shared(row, name) for row in rows]
         texts = ["" if value is None else to_text(value) for value in values]
         cells = [Cell(printable(text), {name: text}) for text in texts]
         is_text = any(isinstance(value, str | list | bool) for value in values)
@@ -253,6 +253,12 @@ def _column(name: str, rank: int, rows: Sequence[Row], metrics: Mapping[str, Met
     metric = metrics.get(name, Metric(name))
     column = grids.Column(name, metric.title, [row.cell(metric) for row in rows], rank)
     return grids.marked(column, [row.value(name) for row in rows], metric.better)
+
+
+def _shared(row: Row, setting: str) -> object:
+    """The value of a setting; ``None`` where the runs of the row have several, or none."""
+    first, *others = (getattr(record.settings, setting, None) for record in row.records)
+    return first if all(other == first for other in others) else None
 
 
 def _about(name: str, row: Row, shape: Format) -> Cell:

@@ -124,6 +124,8 @@ def test_over_seed_has_a_row_for_the_runs_that_differ_in_the_seed_alone(polys: l
         ["3", "2", "0.292 ± 0.059", "finished"],
         ["1", "2", "0.75 ± 0.35", "finished"],
     ]
+    seeds = rows(runs("--over", "seed", "--columns", "degree,seed"))
+    assert seeds == [["19"], ["3"], ["1"]]  # a row of several seeds has no one seed
     best = runs("--over", "seed", "--min", "test_loss", "--first", "1", "--quiet")
     assert best.out == f"{polys[5]}\n{polys[4]}\n"
 
