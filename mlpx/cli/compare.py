@@ -262,7 +262,7 @@ def _in_words(metric: Metric, comparison: Comparison, other: str) -> str:
     """How the other side compares with the first, in one or two sentences."""
     verdict, n = comparison.verdict, len(comparison.seeds)
     if verdict == "none":
-        return f"none for {other}; the differences are rounding."
+        return f"none; {other} is equal up to rounding."
     # Of too few seeds an interval would say more than they can.
     tested = verdict in TESTED
     direction = "lower" if comparison.difference < 0 else "higher"

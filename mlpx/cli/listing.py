@@ -181,7 +181,7 @@ class GroupRow:
             "runs": [str(record.path) for record in self.records],
             "experiment": settings.experiment,
             "status": self.status,
-            "settings": settings.model_dump(exclude=set(selecting.SEEDS)),
+            "settings": settings.model_dump(exclude=set(selecting.NOT_OF_GROUP)),
             "n": self.n,
             "metrics": metrics,
         }
@@ -211,7 +211,7 @@ def _ranked_names(rows: Sequence[Row], selection: Selection) -> dict[str, int]:
     main = Counter(m.name for row in rows for m in row.records[0].settings.metrics if m.is_main and row.cell(m).text)
     by_weight = sorted(main, key=main.__getitem__)[::-1]
     metrics = list(main) if best is None or best in main else [best, *main]
-    varying = selecting.varying(chosen, selecting.SEEDS if selection.over else ())
+    varying = selecting.varying(chosen, selecting.NOT_OF_GROUP if selection.over else ())
     experiments = {record.settings.experiment for record in chosen}
     places = {name for experiment in experiments for name in settings_class(experiment).places}
     shown = [

@@ -16,6 +16,10 @@ from mlpx.settings.values import to_text
 
 SEEDS = ("seed", "replicas")
 """The settings that only say which seeds a run has."""
+NOT_OF_GROUP = (*SEEDS, "data_dir")
+"""The settings in which runs that differ in the seed alone may differ. What lies in the data folder follows from the
+name of the data set; a file of sentences can be any, so its path counts.
+"""
 ABOUT = ("experiment", "status")
 """What ``--where`` knows of a run beside its settings and metrics."""
 
@@ -152,12 +156,12 @@ def over_seeds(records: Iterable[Record]) -> tuple[list[Group], list[str]]:
         except InputError as error:
             warnings.append(f"{record.path.name} is left out: {error}")
             continue
-        groups.setdefault(_apart_from_seeds(record.settings), []).append(record)
+        groups.setdefault(_of_group(record.settings), []).append(record)
     return [Group(alike) for alike in groups.values()], warnings
 
 
-def _apart_from_seeds(settings: Settings) -> tuple[str, ...]:
-    names = (name for name in type(settings).model_fields if name not in SEEDS)
+def _of_group(settings: Settings) -> tuple[str, ...]:
+    names = (name for name in type(settings).model_fields if name not in NOT_OF_GROUP)
     return settings.experiment, *(to_text(getattr(settings, name)) for name in names)
 
 

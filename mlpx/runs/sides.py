@@ -11,7 +11,7 @@ from mlpx.errors import InputError, UsageError
 from mlpx.runs import reading, records, selecting
 from mlpx.runs.folder import STAMP
 from mlpx.runs.records import Record
-from mlpx.runs.selecting import SEEDS, Group
+from mlpx.runs.selecting import NOT_OF_GROUP, Group
 from mlpx.settings.base import Settings
 
 
@@ -114,8 +114,7 @@ def _group(reference: str, selected: Sequence[Record], notes: list[str]) -> Grou
         notes.append(f"{reference}: left out, not finished: {len(selected) - len(finished)} of {len(selected)} runs")
     if len({record.settings.experiment for record in finished}) > 1:
         raise UsageError(reference, "holds runs of several experiments", "Choose among them by --where.")
-    ignored = {*SEEDS, *finished[0].settings.places}
-    differing = selecting.varying(finished, ignored) if len(finished) > 1 else []
+    differing = selecting.varying(finished, NOT_OF_GROUP) if len(finished) > 1 else []
     if differing:
         why = f"its runs differ in {', '.join(differing)}, and not in the seed alone"
         raise UsageError(reference, why, "Choose among them by --where, or give single runs.")

@@ -111,7 +111,7 @@ def test_replicas_are_seeds(compare: Compare, runs: Path) -> None:
     alike = one(compare, "bad", "many")
     assert (alike["verdict"], alike["seeds"]) == ("none", list(range(10)))
     said = compare("bad", "many", "--columns", "test_loss").out
-    assert "test loss: none for many; the differences are rounding.\nPaired by seed.\n" in said
+    assert "test loss: none; many is equal up to rounding.\nPaired by seed.\n" in said
     keys = set(alike) - {"side"}
     single, together = one(compare, "good", "bad"), one(compare, "good", "many")
     assert {key: single[key] for key in keys} == {key: together[key] for key in keys}
@@ -152,7 +152,7 @@ def test_shares_differ_by_percentage_points(compare: Compare, tmp_path: Path) ->
     out = compare("a", "b").out
     assert "test accuracy  85.50% ± 0.50%  86.33% ± 0.58%\n" in out
     assert "test accuracy: b is higher in 3 of 3 seeds, by 0.83 percentage points on average. 3 seeds: too few" in out
-    assert "test loss: none for b" in out
+    assert "test loss: none; b" in out
 
 
 @pytest.mark.parametrize(
@@ -487,7 +487,7 @@ def test_a_trained_run_of_replicas_equals_ten_single_runs(
     assert [(each["metric"], each["seeds"], each["verdict"]) for each in found] == [
         (metric, list(range(10)), "none") for metric in ("train_loss", "test_loss", "generalization_loss")
     ]
-    assert compare(together, "single").out.count("none for single; the differences are rounding.") == 3
+    assert compare(together, "single").out.count("none; single is equal up to rounding.") == 3
     (found_of_replicas,) = (
         each for each in objects(compare(together, others, "--json")) if each["metric"] == "test_loss"
     )

@@ -9,9 +9,11 @@ from helpers import write_run
 from mlpx.errors import UsageError
 from mlpx.experiments.mlp.settings import MlpSettings
 from mlpx.experiments.poly.settings import PolySettings
+from mlpx.experiments.transformer.settings import TransformerSettings
 from mlpx.runs import records, selecting
 from mlpx.runs.records import Record
 from mlpx.settings.base import Settings
+from mlpx.settings.files import resolve
 
 FIGURES = {"epoch": 10, "train_loss": 0.25, "test_loss": 0.5}
 
@@ -124,6 +126,15 @@ def test_replicas_join_the_group_of_their_settings_unless_they_cannot_be_read(tm
     ((group,), warnings) = selecting.over_seeds([single, again])
     assert warnings == []
     assert group.values("train_loss") == {0: 0.1, 1: 0.2, 9: 0.25}
+
+
+def test_another_data_folder_makes_no_other_group_but_another_corpus_does(tmp_path: Path) -> None:
+    folders = read(tmp_path, MlpSettings(seed=1, data_dir="/a"), MlpSettings(seed=2, data_dir="/b"))
+    files = {f"{part}_{side}": f"/{part}.{side}" for part in ("train", "val", "test") for side in ("src", "tgt")}
+    given = [{"task": "text", **files, "train_src": name} for name in ("/x.en", "/y.en")]
+    texts = [resolve(TransformerSettings, typed) for typed in given]
+    groups, _ = selecting.over_seeds([*folders, *read(tmp_path, *texts)])
+    assert [len(group.records) for group in groups] == [2, 1, 1]
 
 
 def test_the_settings_that_vary_are_those_in_which_runs_of_one_experiment_differ(tmp_path: Path) -> None:
