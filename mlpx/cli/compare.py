@@ -106,7 +106,7 @@ def _chosen(columns: str | None, known: Mapping[str, Metric]) -> list[Metric]:
             raise UsageError("compare", "the sides have no main metric in common", "Name others by --columns.")
         return main
     names = list(dict.fromkeys(name.strip() for name in columns.split(",")))
-    selecting.require_known("--columns", names, known)
+    selecting.require_known("--columns", names, known, "metric")
     return [known[name] for name in names]
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from rich.cells import cell_len, set_cell_size
 from rich.text import Text
 
 from mlpx.cli.options import Format
@@ -45,8 +46,8 @@ class Column:
 
     @property
     def width(self) -> int:
-        """The width of its widest text."""
-        return max(len(self.title), *(len(cell.text) for cell in self.cells), 0)
+        """The width of its widest text on a terminal, where some characters are two wide."""
+        return max(cell_len(self.title), *(cell_len(cell.text) for cell in self.cells), 0)
 
 
 def marked(column: Column, values: Sequence[float | None], better: Literal["lower", "higher"] | None) -> Column:
@@ -130,10 +131,11 @@ def _write_table(columns: Sequence[Column]) -> list[Column]:
         line = _line(shown, row, widths)
         if any(cell.is_best for cell in row) and console.color_system:
             text, start = Text(line), 0
-            for cell, width in zip(row, widths, strict=True):
+            for column, cell, width in zip(shown, row, widths, strict=True):
+                end = start + len(_padded(column, cell, width))
                 if cell.is_best:
-                    text.stylize(BEST, start, start + width)
-                start += width + len(GAP)
+                    text.stylize(BEST, start, end)
+                start = end + len(GAP)
             console.print(text)
         else:
             # Rich takes a tenth of a millisecond for a line, which is much for thousands of plain lines.
@@ -143,11 +145,12 @@ def _write_table(columns: Sequence[Column]) -> list[Column]:
 
 
 def _line(columns: Sequence[Column], cells: Sequence[Cell], widths: Sequence[int]) -> str:
-    parts = []
-    for column, cell, width in zip(columns, cells, widths, strict=True):
-        space = " " * (width - len(cell.text))
-        parts.append(cell.text + space if column.is_text else space + cell.text)
-    return GAP.join(parts).rstrip()
+    return GAP.join(map(_padded, columns, cells, widths)).rstrip()
+
+
+def _padded(column: Column, cell: Cell, width: int) -> str:
+    space = " " * (width - cell_len(cell.text))
+    return cell.text + space if column.is_text else space + cell.text
 
 
 def _fitting(columns: Sequence[Column], width: int) -> list[Column]:
@@ -177,8 +180,9 @@ def _shortened(column: Column, width: int) -> Column:
 
 def shortened(text: str, width: int) -> str:
     """The text, its middle left out if it is longer than ``width``."""
-    if len(text) <= width:
+    if cell_len(text) <= width:
         return text
     mark = "..."[:width]
     head = (width - len(mark)) // 2
-    return text[:head] + mark + text[len(text) - (width - len(mark) - head) :]
+    tail = width - len(mark) - head
+    return set_cell_size(text, head) + mark + set_cell_size(text[::-1], tail)[::-1]

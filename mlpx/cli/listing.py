@@ -65,15 +65,16 @@ def list_runs(references: Sequence[str], selection: Selection, shape: Shape, run
         selecting.require_known("--columns", selection.names, {*selecting.known_names(found), *ABOUT})
         if best:
             option = "--min" if selection.min else "--max"
-            selecting.require_known(option, [best], selecting.declared_metrics(found))
+            selecting.require_known(option, [best], selecting.declared_metrics(found), "metric")
     rows = _rows(chosen, over_seeds=selection.over is not None)
     if best:
         rows = selecting.best_first(rows, lambda row: row.value(best), highest=bool(selection.max))
     if best and best.startswith("test_") and selection.first and len(rows) > selection.first:
-        streams.note(f"chosen by {best} from {len(rows)}: chosen on the test set; expect less on new data")
+        streams.note(f"the best of {len(rows)} by {best}, chosen on the test set: expect less on new data")
     rows = rows[: selection.first]
     if not rows:
-        streams.note(f"none of {len(found)} runs is selected" if found else f"no runs in {runs_dir}")
+        nothing = f"no runs to list in {', '.join(references) or runs_dir}"
+        streams.note(f"none of {len(found)} runs is selected" if found else nothing)
     elif shape == "json":
         for row in rows:
             print(json.dumps(finite(row.as_json()), allow_nan=False))

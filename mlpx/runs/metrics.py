@@ -157,8 +157,10 @@ def read_last_row(path: Path) -> dict[str, float]:
         # What follows the last line feed is a row that is just being written.
         header, *rows = head.partition(b"\n")[0], *tail.split(b"\n")[:-1]
         last = rows[-1] if rows and (size > TAIL_BYTES or len(rows) > 1) else b""
-        names, cells = header.decode().split(","), last.decode().split(",")
-        return {name: number(cell) for name, cell in zip(names, cells, strict=True)} if last else {}
+        names, cells = header.decode().split(","), last.decode().split(",") if last else []
+        if last and len(names) != len(cells):
+            raise ValueError(f"{len(names)} columns, but {len(cells)} cells in the last row")
+        return dict(zip(names, map(number, cells), strict=False))
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:

@@ -36,6 +36,7 @@ def find(reference: str, runs_dir: Path) -> Path:
             return path.resolve()
     for path in places:
         if os.path.isdir(path):
+            _require_access(path)
             raise InputError(path, "is not a run: it has no config.toml", "Give the folder of a run.")
     names = [run.name for run in runs_in(runs_dir)]
     near = difflib.get_close_matches(reference, names, n=3, cutoff=0.5)
@@ -50,16 +51,21 @@ def find_runs(reference: str, runs_dir: Path) -> list[Path]:
     Raises:
         InputError: There is no such folder, or there are no runs in it.
     """
-    for path in _places(reference, runs_dir):
+    places = _places(reference, runs_dir)
+    for path in places:
         if _is_run(path):
-            break
+            return [path.resolve()]
         if inside := runs_in(path):
             return inside
+    for path in places:
+        if os.path.isdir(path):
+            _require_access(path)
+            raise InputError(path, "is not a run, and holds no runs", "Give the folder of a run, or a folder of runs.")
     return [find(reference, runs_dir)]
 
 
 def runs_in(folder: Path) -> list[Path]:
-    """The runs in a folder of runs, by name, and what is left of broken ones.
+    """The runs in a folder of runs, by name, and what is left of broken ones, or cannot be looked into.
 
     Links do not count, since ``latest`` is a link to one of the runs.
     """
@@ -68,13 +74,20 @@ def runs_in(folder: Path) -> list[Path]:
             inside = [Path(entry) for entry in entries if entry.name[0] != "." and entry.is_dir(follow_symlinks=False)]
     except (OSError, ValueError):  # ValueError: a NUL in the path
         return []
-    return sorted(path for path in inside if any(os.path.lexists(path / name) for name in TRACES))
+    return sorted(
+        path for path in inside if any(os.path.lexists(path / name) for name in TRACES) or not os.access(path, os.X_OK)
+    )
 
 
 def _places(reference: str, runs_dir: Path) -> list[Path]:
     """Where a run of that name or path may lie."""
     inside = [runs_dir / reference] if reference and not reference.startswith(".") else []
     return [*inside, Path(reference)] if reference else []
+
+
+def _require_access(path: Path) -> None:
+    if not os.access(path, os.R_OK | os.X_OK):
+        raise InputError(path, "cannot be read (Permission denied)", "Make it readable.")
 
 
 def _is_run(path: Path) -> bool:

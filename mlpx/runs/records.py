@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from mlpx.errors import InputError, as_mlpx_error
+from mlpx.errors import InputError, as_mlpx_error, reason
 from mlpx.files import read_regular
 from mlpx.runs import reading
 from mlpx.runs.folder import finite, is_held
@@ -81,7 +81,7 @@ class Record:
             names = [name for name in rows[0] if name not in ("replica", "seed")] if rows else []
             return absent | {name: {int(row["seed"]): float(row[name]) for row in rows if row[name]} for name in names}
         except (OSError, ValueError, TypeError, KeyError, csv.Error) as error:
-            raise InputError(path, f"is not a table of replicas ({error})", "Train the run anew.") from error
+            raise InputError(path, f"is not a table of replicas ({reason(error)})", "Train the run anew.") from error
 
     def as_json(self) -> dict[str, Any]:
         """The record as JSON has it: numbers that are not finite are ``None``."""
@@ -172,8 +172,10 @@ def _checked(metrics: Mapping[str, Any]) -> dict[str, float]:
 
     Raises:
         ValueError: One of them is no number.
+        OverflowError: One of them is a whole number too large for any computation.
     """
     for name, value in metrics.items():
         if not isinstance(value, int | float | None) or isinstance(value, bool):
             raise ValueError(f"metric {name!r} is {value!r:.40}")
+        float(value or 0)
     return {name: math.nan if value is None else value for name, value in metrics.items()}

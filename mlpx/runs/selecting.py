@@ -91,16 +91,16 @@ def known_names(records: Sequence[Record]) -> set[str]:
     return {*ABOUT, *declared_metrics(records), *(name for names in settings for name in names)}
 
 
-def require_known(option: str, names: Iterable[str], known: Collection[str]) -> None:
-    """Check that each name is known.
+def require_known(option: str, names: Iterable[str], known: Collection[str], kind: str = "setting or metric") -> None:
+    """Check that each name is known, as the name of something of that kind.
 
     Raises:
         UsageError: A name is not. The message names the ``option`` that gave it.
     """
     for name in names:
         if name not in known:
-            remedy = did_you_mean(name, known, "Give a name that 'mlpx runs --format csv' shows.")
-            raise UsageError(option, f"these runs have no {name!r}", remedy)
+            remedy = did_you_mean(name, known, "Give one that 'mlpx runs --format csv' shows.")
+            raise UsageError(option, f"these runs have no {kind} {name!r}", remedy)
 
 
 def declared_metrics(records: Iterable[Record]) -> dict[str, Metric]:

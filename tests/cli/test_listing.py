@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from forks import live
 from helpers import Result, assert_fails, environment, mlpx, on_terminal, run_program, runs_of, write_run
+from rich.cells import cell_len
 
 from mlpx.cli.times import ago
 from mlpx.errors import printable
@@ -109,7 +110,7 @@ def test_a_run_that_has_not_finished_is_never_the_best(tmp_path: Path, polys: li
 
 
 def test_the_best_on_the_test_set_comes_with_a_warning_that_it_flatters(polys: list[Path], runs: Runs) -> None:
-    note = "note: chosen by test_loss from 6: chosen on the test set; expect less on new data\n"
+    note = "note: the best of 6 by test_loss, chosen on the test set: expect less on new data\n"
     result = runs("--min", "test_loss", "--first", "1", "--quiet")
     assert (result.out, result.err) == (f"{polys[-1]}\n", note)
     for fair in (["--min", "test_loss"], ["--min", "train_loss", "--first", "1"], ["--first", "1"]):
@@ -158,6 +159,7 @@ def test_a_name_that_no_run_has_and_options_that_exclude_each_other_are_refused(
         assert_fails(runs(option, "tst_loss"), 2, option, "Did you mean 'test_loss'?")
     assert_fails(runs("--where", "tst_loss < 1"), 2, "--where", "Did you mean 'test_loss'?")
     assert_fails(runs("--where", "test_loss"), 2, "--where", "is not a condition")
+    assert_fails(runs("--min", "degree"), 2, "--min", "these runs have no metric 'degree'")
     assert_fails(runs("--min", "test_loss", "--max", "test_loss"), 2, "exclude each other")
     for pair in (["--json", "--quiet"], ["--json", "--format", "csv"], ["--quiet", "--format", "latex"]):
         assert_fails(runs(*pair), 2, "exclude each other")
@@ -166,8 +168,8 @@ def test_a_name_that_no_run_has_and_options_that_exclude_each_other_are_refused(
 
 
 def test_without_runs_there_is_nothing_but_a_note(tmp_path: Path, runs: Runs) -> None:
-    assert runs() == Result(0, "", "note: no runs in runs\n")
-    assert runs("--where", "tst_loss < 1", "--json") == Result(0, "", "note: no runs in runs\n")
+    assert runs() == Result(0, "", "note: no runs to list in runs\n")
+    assert runs("--where", "tst_loss < 1", "--json") == Result(0, "", "note: no runs to list in runs\n")
     write(tmp_path / "runs", PolySettings(), figures(1))
     assert runs("--where", "degree == 1") == Result(0, "", "note: none of 1 runs is selected\n")
 
@@ -287,6 +289,16 @@ def test_every_line_fits_a_terminal_and_what_has_no_room_is_named(
 
 
 @pytest.mark.program
+def test_characters_that_are_two_wide_take_two_places(tmp_path: Path) -> None:
+    path = write(tmp_path / "runs", PolySettings(), figures(1))
+    path.rename(path.with_name("実験" * 10))
+    for names, columns, width in (("run,degree", 50, 48), ("run", 30, 30)):
+        text = on_terminal(["runs", "--columns", names], tmp_path, columns, NO_COLOR="1")
+        lines = [re.sub(r"\x1b\[[0-9;]*m", "", line).rstrip("\r\n") for line in text.splitlines()]
+        assert [cell_len(line) for line in lines[1:]] == [width, width]
+
+
+@pytest.mark.program
 def test_no_line_is_cropped_off_a_terminal_and_a_broken_pipe_is_quiet(tmp_path: Path, polys: list[Path]) -> None:
     write(tmp_path / "runs", MlpSettings(data_dir="/tmp/" + "x" * 300), figures(3))
     write(tmp_path / "runs", MlpSettings(data_dir="/tmp/" + "y" * 300), figures(3))
@@ -377,7 +389,7 @@ def test_the_list_is_whole_for_twenty_seconds_while_two_trainings_write(tmp_path
     def look() -> list[tuple[str, str, float]]:
         line = [sys.executable, "-m", "mlpx", "runs", "--json"]
         done = subprocess.run(line, cwd=tmp_path, env=environment(), capture_output=True, text=True)
-        assert (done.returncode, done.stderr.replace("note: no runs in runs\n", "")) == (0, "")
+        assert (done.returncode, done.stderr.replace("note: no runs to list in runs\n", "")) == (0, "")
         found = [json.loads(line) for line in done.stdout.splitlines()]
         return [(each["run"], each["status"], each["metrics"].get("epoch", 0)) for each in found]
 

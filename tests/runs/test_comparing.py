@@ -3,6 +3,7 @@
 import itertools
 import math
 import statistics
+import time
 import tracemalloc
 from collections.abc import Sequence
 
@@ -63,6 +64,16 @@ def test_p_of_many_pairs_is_that_of_all_choices_of_signs_but_for_sampling() -> N
     found = comparing.sign_flip_p(differences.astype(float))
     assert found == pytest.approx(exact, abs=5 * math.sqrt(exact / comparing.FLIPS))
     assert found == comparing.sign_flip_p(differences.astype(float))  # the seed is fixed
+
+
+def test_thousands_of_replicas_take_seconds() -> None:
+    differences = np.random.default_rng(0).normal(0.02, 1, size=2000)
+    began = time.process_time()
+    p = comparing.sign_flip_p(differences)
+    assert time.process_time() - began < 8
+    normal = math.erfc(abs(differences.sum()) / math.sqrt(2 * (differences**2).sum()))
+    assert 0.05 < normal < 0.95
+    assert p == pytest.approx(normal, abs=0.03)
 
 
 def test_a_hundred_replicas_take_little_memory() -> None:

@@ -225,6 +225,7 @@ BROKEN: dict[str, Callable[[Path], object]] = {
     "status of a newer version": lambda run: edit(run, status="paused"),
     "status a list": lambda run: edit(run, status=["finished"]),
     "a metric that is text": lambda run: edit(run, metrics={"test_loss": "low"}),
+    "a metric too large for a number": lambda run: edit(run, metrics={"test_loss": 10**400}),
     "a metric that is true": lambda run: edit(run, metrics={"test_loss": True}),
     "a start that is no time": lambda run: edit(run, started="yesterday"),
     "a start that is a number": lambda run: edit(run, started=5),
@@ -272,10 +273,21 @@ def test_a_name_is_a_run_or_a_folder_of_runs(run: Path, tmp_path: Path, monkeypa
     write_run(tmp_path / run.name, PolySettings(), FIGURES)
     assert reading.find_runs(run.name, run.parent) == [run]  # a run in the runs folder comes before any other place
     (tmp_path / "empty").mkdir()
-    with pytest.raises(InputError, match="is not a run"):
+    with pytest.raises(InputError, match="is not a run, and holds no runs"):
         reading.find_runs("empty", run.parent)
     with pytest.raises(InputError, match="no such run"):
         reading.find_runs("nothing", run.parent)
+
+
+def test_a_folder_that_may_not_be_looked_into_is_said_to_be_so(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Root may look into any folder, so the system's answers are those that another user would get.
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    monkeypatch.setattr(os.path, "exists", lambda path: False)
+    monkeypatch.setattr(os.path, "lexists", lambda path: False)
+    assert reading.runs_in(run.parent) == [run]
+    for find in (reading.find, reading.find_runs):
+        with pytest.raises(InputError, match="cannot be read"):
+            find(run.name, run.parent)
 
 
 def test_the_newest_run_comes_first(tmp_path: Path) -> None:

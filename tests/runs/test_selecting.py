@@ -87,7 +87,7 @@ def test_a_name_that_no_run_has_is_refused_with_the_nearest(record: Record) -> N
     known = selecting.known_names([record])
     assert {"experiment", "status", "lr", "degree", "num_layers", "test_accuracy", "val_loss", "epoch"} <= known
     selecting.require_known("--where", ["lr", "test_loss"], known)
-    with pytest.raises(UsageError, match=r"no 'tst_loss'. Did you mean 'test_loss'"):
+    with pytest.raises(UsageError, match=r"no setting or metric 'tst_loss'. Did you mean 'test_loss'"):
         selecting.require_known("--where", ["tst_loss"], known)
 
 
