@@ -48,16 +48,17 @@ def evaluate(run: Path, changes: Mapping[str, str], device: str, *, as_json: boo
         raise UsageError("--test-src and --test-tgt", "only one of them is given", "Give both, or none.")
     experiment_class = registry.experiment_class(settings.experiment)
     with devices.threads(experiment_class.num_threads):
-        values = experiment_class.final_metrics(settings, devices.choose(device), learned_of(run))
-    metrics = statistics.summary(values)
+        learned = learned_of(run)
+        values = experiment_class.final_metrics(settings, devices.choose(device), learned)
+    metrics = statistics.summary(values, learned.diverged)
     compared = None if changes else {name: recorded.get(name) for name in metrics}
     declared = final(settings.metrics, len(settings.seeds))
     if as_json:
         about = {"event": "evaluation", "run": str(run), "metrics": metrics, "recorded": compared}
         print(json.dumps(finite(about), allow_nan=False), flush=True)
     else:
-        summary = "on other data than the run's" if changes else "as recorded" if metrics == compared else ""
-        _print(declared, metrics, summary)
+        is_as_recorded = finite(metrics) == finite(compared)
+        _print(declared, metrics, "on other data than the run's" if changes else "as recorded" * is_as_recorded)
     if compared is not None:
         _require_same(declared, metrics, compared, run)
 

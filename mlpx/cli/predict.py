@@ -25,7 +25,7 @@ def predict(run: Path, images: Sequence[Path], device: str, *, as_json: bool) ->
     settings = reading.settings_of(run)
     if not isinstance(settings, MlpSettings):
         raise UsageError("predict", f"{run.name} is a run of {settings.experiment}", "Give a run of mlp.")
-    learned = weights.read(run)
+    learned = weights.learned_of(run)
     pixels = torch.stack([pictures.read(path) for path in images])
     probabilities = classify(settings, learned, pixels, devices.choose(device))
     classes = CLASSES[settings.dataset]

@@ -9,6 +9,7 @@ import hashlib
 import io
 import re
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,7 +19,7 @@ from torch import Tensor
 import mlpx
 from mlpx.errors import Diverged, InputError
 from mlpx.files import read_regular, sync_folder, write_file
-from mlpx.training.experiment import State
+from mlpx.training.experiment import NONE_DIVERGED, State
 from mlpx.training.loop import START, Position
 
 KEPT = 2
@@ -39,11 +40,13 @@ class ResumePoint(NamedTuple):
         position: Epochs done, and steps of the next one.
         seconds: Wall time of training so far.
         metrics_offset: The length of ``metrics.csv`` in bytes.
+        diverged: The replicas that have diverged by a row that ``metrics.csv`` has, and the epochs of those rows.
     """
 
     position: Position = START
     seconds: float = 0.0
     metrics_offset: int = 0
+    diverged: Mapping[int, int] = NONE_DIVERGED
 
 
 class Checkpoint(NamedTuple):
@@ -61,16 +64,17 @@ def save(folder: Path, checkpoint: Checkpoint) -> None:
     """Write a checkpoint durably, then drop all but it and the one before it.
 
     Raises:
-        Diverged: A weight is not finite; nothing is written.
+        Diverged: A weight of a single training is not finite; nothing is written.
         OSError: The disk is full, and the like; the checkpoints before it stand.
     """
     _require_finite(checkpoint)
-    (epoch, step), seconds, metrics_offset = checkpoint.point
+    (epoch, step), seconds, metrics_offset, diverged = checkpoint.point
     content = {
         "settings": checkpoint.settings,
         "position": (epoch, step),
         "seconds": seconds,
         "metrics_offset": metrics_offset,
+        "diverged": dict(diverged),
         "torch_version": checkpoint.torch_version,
         "mlpx_version": checkpoint.mlpx_version,
         "data_digest": checkpoint.data_digest,
@@ -120,12 +124,12 @@ def load_newest(folder: Path) -> tuple[Checkpoint | None, list[Path]]:
 
 
 def _require_finite(checkpoint: Checkpoint) -> None:
+    # Several replicas are judged at the next row, at which the others go on.
+    if checkpoint.settings.get("replicas", 1) > 1:
+        return
     epoch, step = checkpoint.point.position
-    replicas = checkpoint.settings.get("replicas", 1)
     for name, part in checkpoint.state.items():
         if isinstance(part, Tensor) and part.is_floating_point() and not bool(part.isfinite().all()):
-            if replicas > 1:  # they are the first axis of all that training changes
-                name += f" of replica {int(part.isfinite().reshape(replicas, -1).all(1).int().argmin())}"
             raise Diverged("diverged", f"{name} is not finite {step} steps after epoch {epoch}", "Try a lower --lr.")
 
 
@@ -146,8 +150,10 @@ def _parse(file_name: str, data: bytes) -> Checkpoint:
     if any(m.compress_type != zipfile.ZIP_STORED for m in members) or sum(m.file_size for m in members) > len(data):
         raise ValueError("a zip that grows")
     content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-    point = ResumePoint(Position(*content["position"]), content["seconds"], content["metrics_offset"])
-    numbers = (*point.position, point.metrics_offset)
+    # Checkpoints of version 0.2.0 and older are of runs that ended where a replica diverged.
+    diverged = dict(content.get("diverged", {}))
+    point = ResumePoint(Position(*content["position"]), content["seconds"], content["metrics_offset"], diverged)
+    numbers = (*point.position, point.metrics_offset, *diverged, *diverged.values())
     if point.position != (int(name[1]), int(name[2])) or not all(type(n) is int and n >= 0 for n in numbers):
         raise ValueError("position")
     # Checkpoints of version 0.1.0 have neither a digest of the data nor a version of mlpx.

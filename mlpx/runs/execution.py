@@ -16,7 +16,8 @@ from mlpx.runs.events import End, Event, Notice
 from mlpx.runs.folder import Run
 from mlpx.runs.metrics import Metrics
 from mlpx.runs.provenance import describe
-from mlpx.settings.metrics import columns
+from mlpx.runs.sides import in_ranges
+from mlpx.settings.metrics import NUM_DIVERGED, columns
 from mlpx.training import statistics
 from mlpx.training.experiment import AnyExperiment, Outcome, Values
 from mlpx.training.loop import EpochRecord, Progress, fit, is_on_grid
@@ -71,6 +72,8 @@ class Execution:
         """
         try:
             self._begin()
+            for epoch in dict.fromkeys(self._experiment.diverged.values()):
+                yield from self._report_diverged(epoch)
             yield from self._train()
             yield from self._finish()
         except Exception as error:
@@ -99,8 +102,11 @@ class Execution:
             if isinstance(record, EpochRecord):
                 self._metrics.append(record.row)
             yield record
+            if isinstance(record, EpochRecord):
+                yield from self._report_diverged(record.position.epoch)
             if isinstance(record, Progress) or is_on_grid(record.position.epoch, settings.eval_every):
-                point = ResumePoint(record.position, record.seconds, self._metrics.offset)
+                diverged = self._experiment.diverged
+                point = ResumePoint(record.position, record.seconds, self._metrics.offset, diverged)
             if self._stop.signum is not None:
                 self._save(point)
                 remedy = f"Go on with 'mlpx resume {shlex.quote(str(self._run.path))}'."
@@ -112,6 +118,18 @@ class Execution:
                     drawn_at = time.monotonic()
                 saved_at = time.monotonic()
         self._save(point)
+
+    def _report_diverged(self, epoch: int) -> Iterator[Notice]:
+        """Record which replicas have diverged, and warn of those that were found to at the row of ``epoch``."""
+        experiment, diverged = self._experiment, self._experiment.diverged
+        new = [replica for replica, when in diverged.items() if when == epoch]
+        if not new:
+            return
+        # Where none goes on, the error that ends the run says so.
+        if experiment.going_on:
+            noun, verb = ("replica", "is") if len(new) == 1 else ("replicas", "are")
+            yield from self._warn(f"{noun} {in_ranges(new)} diverged by epoch {epoch} and {verb} left out")
+        self._run.update({"diverged": [{"replica": r, "epoch": when} for r, when in diverged.items()]})
 
     def _save(self, point: ResumePoint) -> None:
         self._metrics.sync()
@@ -126,29 +144,32 @@ class Execution:
 
     def _finish(self) -> Iterator[Event]:
         last = self._metrics.last()
+        self._experiment.clear_diverged()
         outcome = self._experiment.outcome(last)
         values = self._of_each_replica(outcome)
         for name, data in self._files(outcome, values).items():
             write_file(self._run.path / name, data)
         yield from self._draw({"loss.png": self._draw_losses, **outcome.pictures})
-        metrics = {**last, **statistics.summary(values), **statistics.extremes(values)}
+        diverged = self._experiment.diverged
+        metrics = {**last, **statistics.summary(values, diverged), **statistics.extremes(values, diverged)}
         failed = [check for check in self._checks if not check.holds(metrics)]
         exit_code = 128 + self._stop.signum if self._stop.signum is not None else 3 if failed else 0
         self._run.record_end("finished", exit_code, metrics, summary=outcome.summary, **outcome.facts)
         yield End(metrics, outcome.tables, outcome.summary, failed)
 
     def _of_each_replica(self, outcome: Outcome) -> dict[str, Values]:
-        """The outcome's metrics, and of several replicas those with a row that it leaves out, evaluated anew."""
-        metrics = self._experiment.settings.metrics
-        left_out = {metric.name for metric in metrics if not metric.at_end} - outcome.metrics.keys()
-        if len(self._seeds) == 1 or not left_out:
+        """The outcome's metrics, and of several replicas those with a row that it lacks, and how many diverged."""
+        if len(self._seeds) == 1:
             return dict(outcome.metrics)
-        return {**self._experiment.evaluate(), **outcome.metrics}
+        metrics = self._experiment.settings.metrics
+        lacking = {metric.name for metric in metrics if not metric.at_end} - outcome.metrics.keys()
+        anew = self._experiment.evaluate() if lacking else {}
+        return {**anew, **outcome.metrics, NUM_DIVERGED.name: [len(self._experiment.diverged)]}
 
     def _files(self, outcome: Outcome, values: Mapping[str, Values]) -> dict[str, bytes]:
         files = {weights.NAME: weights.to_bytes(outcome.weights, self._experiment.settings), **outcome.files}
         if len(self._seeds) > 1:
-            files["replicas.csv"] = statistics.to_csv(self._seeds, values)
+            files["replicas.csv"] = statistics.to_csv(self._seeds, values, self._experiment.diverged)
         return files
 
     def _draw_losses(self) -> bytes:
@@ -160,6 +181,8 @@ class Execution:
             try:
                 write_file(self._run.path / name, draw())
             except Exception as error:
-                warning = f"{name} could not be drawn: {error}"
-                self._run.add_warning(warning)
-                yield Notice(warning)
+                yield from self._warn(f"{name} could not be drawn: {error}")
+
+    def _warn(self, text: str) -> Iterator[Notice]:
+        self._run.add_warning(text)
+        yield Notice(text)

@@ -132,6 +132,18 @@ def document_of(run: Path) -> dict[str, Any]:
     return document
 
 
+def diverged_of(document: Mapping[str, Any]) -> dict[int, int]:
+    """The replicas of a run that have diverged, with the epochs at which they were found to, from its ``run.json``.
+
+    Raises:
+        InputError: It says so in another way than mlpx does.
+    """
+    try:
+        return {int(each["replica"]): int(each["epoch"]) for each in document.get("diverged", ())}
+    except (TypeError, KeyError, ValueError, OverflowError) as error:
+        raise InputError("run.json", "its 'diverged' is no list of replicas", "Remove it, and resume.") from error
+
+
 def metrics_of(document: Mapping[str, Any]) -> dict[str, Any]:
     """The metrics of a finished run, from its ``run.json``; empty for a run that has not finished.
 

@@ -57,6 +57,7 @@ def restore(experiment: AnyExperiment, checkpoint: Checkpoint) -> None:
     """
     try:
         experiment.load_state(checkpoint.state)
+        experiment.diverged = checkpoint.point.diverged
     except InputError as error:
         if checkpoint.mlpx_version == mlpx.__version__:
             raise

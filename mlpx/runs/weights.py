@@ -55,4 +55,5 @@ def learned_of(run: Path) -> Learned:
         except (OSError, ValueError) as error:
             raise InputError(run / name, reason(error), "Train the run anew.") from error
 
-    return Learned(read(run), reading.metrics_of(reading.document_of(run)), read_file)
+    document = reading.document_of(run)
+    return Learned(read(run), reading.metrics_of(document), read_file, reading.diverged_of(document))

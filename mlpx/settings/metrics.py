@@ -76,6 +76,7 @@ class Metric:
 
 EPOCH = Metric("epoch", "count", shared=True)
 SECONDS = Metric("seconds", "seconds", better="lower", shared=True)
+NUM_DIVERGED = Metric("num_diverged", "count", better="lower", at_end=True, shared=True)
 
 
 def with_spread(metrics: Iterable[Metric], replicas: int) -> list[Metric]:
@@ -100,8 +101,10 @@ def columns(metrics: Iterable[Metric], replicas: int) -> list[Metric]:
 
 
 def final(metrics: Sequence[Metric], replicas: int) -> list[Metric]:
-    """All metrics of a finished run: the columns, those of its end, and the extremes over several replicas."""
+    """All metrics of a finished run: the columns, those of its end, the number of diverged replicas, and extremes."""
     at_end = with_spread([metric for metric in metrics if metric.at_end], replicas)
+    if replicas > 1:
+        at_end.append(NUM_DIVERGED)
     extremes = [
         _spread_of(metric, f"{kind}_{metric.name}")
         for metric in metrics

@@ -1,8 +1,9 @@
 """The contract of an experiment: all that the loop, the run folder and the commands ask of one."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, ClassVar, Generic, TypeVar
 
 import torch
@@ -21,6 +22,8 @@ State = dict[str, Tensor | int | float | str]
 
 Rows = Mapping[str, Sequence[float]]
 """The columns of ``metrics.csv`` by name."""
+
+NONE_DIVERGED: Mapping[int, int] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -62,11 +65,13 @@ class Learned:
         weights: As :class:`Outcome` has them.
         metrics: The final metrics of ``run.json``; one that was not finite is ``None`` in runs of older versions.
         read: Gives the content of one of the outcome's files by its name; raises InputError.
+        diverged: The replicas that have diverged, whose weights are zero.
     """
 
     weights: Mapping[str, Tensor]
     metrics: Mapping[str, float | None]
     read: Callable[[str], bytes]
+    diverged: Collection[int] = ()
 
 
 class Experiment(ABC, Generic[S]):
@@ -76,6 +81,12 @@ class Experiment(ABC, Generic[S]):
     """The number of threads that the experiment computes with; ``None`` leaves torch's own."""
 
     settings: S
+
+    diverged: Mapping[int, int] = NONE_DIVERGED
+    """The replicas, of several, that have diverged, and the epoch of the row at which each was found to.
+
+    The training loop replaces it by another mapping, so that who keeps it keeps it as it was; a checkpoint has it.
+    """
 
     @abstractmethod
     def __init__(self, settings: S, device: torch.device) -> None:
@@ -107,7 +118,10 @@ class Experiment(ABC, Generic[S]):
 
     @abstractmethod
     def state(self) -> State:
-        """All that training changes, for a checkpoint; a tensor is the live one, not a copy."""
+        """All that training changes, for a checkpoint; a tensor is the live one, not a copy.
+
+        Of several replicas, each tensor's first axis is theirs.
+        """
 
     @abstractmethod
     def load_state(self, state: State) -> None:
@@ -116,6 +130,24 @@ class Experiment(ABC, Generic[S]):
         Raises:
             InputError: Names, shapes or types differ.
         """
+
+    def clear_diverged(self) -> None:
+        """Set all that training changes to zero in the replicas that have diverged, in place."""
+        if self.diverged:
+            tensors = [part for part in self.state().values() if isinstance(part, Tensor)]
+            index = torch.tensor(list(self.diverged)).to(tensors[0].device, non_blocking=True)
+            for tensor in tensors:
+                tensor.index_fill_(0, index, 0)
+
+    @property
+    def going_on(self) -> list[int]:
+        """The replicas that have not diverged."""
+        return [replica for replica in range(len(self.settings.seeds)) if replica not in self.diverged]
+
+    def count_of(self, noun: str) -> str:
+        """How many replicas there are, by a plural noun: ``256 MLPs``, or ``255 of 256 MLPs`` where one diverged."""
+        count = len(self.settings.seeds)
+        return f"{len(self.going_on)} of {count} {noun}" if self.diverged else f"{count} {noun}"
 
     @property
     def data_digest(self) -> str:
@@ -129,7 +161,7 @@ class Experiment(ABC, Generic[S]):
     @classmethod
     @abstractmethod
     def final_metrics(cls, settings: S, device: torch.device, learned: Learned) -> Mapping[str, Values]:
-        """The metrics of a finished run's weights, computed anew.
+        """The metrics of a finished run's weights, computed anew; whoever reads them leaves out what diverged.
 
         Raises:
             InputError: The weights do not fit the settings, or data cannot be had.

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from mlpx.settings.metrics import columns
-from mlpx.training import statistics
+from mlpx.training import divergence, statistics
 from mlpx.training.experiment import AnyExperiment
 
 
@@ -55,16 +55,22 @@ def is_on_grid(epoch: int, eval_every: int) -> bool:
 def fit(experiment: AnyExperiment, position: Position = START, seconds: float = 0.0) -> Iterator[Record]:
     """Train from ``position``, reached after ``seconds`` of wall time, to the last epoch of the settings.
 
+    Of several replicas, those that have diverged by a row are left out of it and of all that follows. Their weights are
+    zero at each later place.
+
     Raises:
-        Diverged: After the record of an epoch whose loss is not finite.
+        Diverged: After the record of an epoch whose loss is not finite, or by which all replicas have diverged.
     """
     settings = experiment.settings
-    metrics = settings.metrics
-    names = [column.name for column in columns(metrics, len(settings.seeds))]
+    names = [column.name for column in columns(settings.metrics, len(settings.seeds))]
+    # A checkpoint may have been saved between the row by which the last replica had diverged and the end of that run.
+    divergence.require_going_on(experiment, {}, position.epoch)
     began = time.perf_counter() - seconds
     for epoch in range(position.epoch + 1, settings.epochs + 1):
         first_step = position.step if epoch == position.epoch + 1 else 0
         for step in experiment.train(epoch, first_step):
+            # A step moves even weights of zero.
+            experiment.clear_diverged()
             done = (epoch - 1 + step / experiment.num_steps) / settings.epochs
             yield Progress(Position(epoch - 1, step), time.perf_counter() - began, done)
         on_grid = is_on_grid(epoch, settings.eval_every)
@@ -72,7 +78,8 @@ def fit(experiment: AnyExperiment, position: Position = START, seconds: float = 
             values = experiment.evaluate()
             if on_grid:
                 experiment.remember(epoch, values)
+            experiment.diverged = divergence.judged(experiment, values, epoch)
             seconds = time.perf_counter() - began
-            row = {"epoch": epoch, **statistics.summary(values), "seconds": seconds}
+            row = {"epoch": epoch, **statistics.summary(values, experiment.diverged), "seconds": seconds}
             yield EpochRecord(Position(epoch, 0), seconds, {name: row[name] for name in names})
-            statistics.require_finite(metrics, values, epoch)
+            divergence.require_going_on(experiment, values, epoch)

@@ -1,4 +1,4 @@
-"""The whole program with --replicas: what a run leaves, checks, divergence, resuming."""
+"""The whole program with --replicas: what a run leaves, checks, resuming."""
 
 import json
 import random
@@ -23,15 +23,10 @@ from helpers import (
 )
 from safetensors.torch import load_file
 
-from mlpx.errors import Diverged
 from mlpx.experiments.mlp import metrics as mlp
 from mlpx.experiments.poly import metrics as poly
-from mlpx.experiments.poly.experiment import Polynomials
-from mlpx.experiments.poly.settings import PolySettings
 from mlpx.runs import checkpoints
-from mlpx.runs.checkpoints import Checkpoint, ResumePoint
 from mlpx.settings.metrics import EXTREMES, SPREAD, final
-from mlpx.training.loop import Position
 
 POLY = ("poly", "--degree", "5", "--epochs", "60", "--seed", "7")
 MLP = ("mlp", "--dataset", "glyphs", "--num-train", "500", "--epochs", "2", "--lr", "0.3")
@@ -98,21 +93,6 @@ def test_checks_apply_to_medians_and_to_the_extremes_by_name(program: Program) -
     assert program(*run, *(word for name in names for word in ("--check", f"{name} > 0"))).code == 0
 
 
-def test_divergence_says_which_replica(program: Program) -> None:
-    assert_fails(program("poly", "--replicas", "3", "--lr", "1e30"), 4, "train_loss of replica 0 is nan at epoch 1")
-
-
-def test_a_checkpoint_is_refused_for_one_weight_of_one_replica(tmp_path: Path) -> None:
-    task = Polynomials(PolySettings(replicas=4), torch.device("cpu"))
-    weight = task.state()["weight"]
-    assert isinstance(weight, torch.Tensor)
-    weight[2, 1] = torch.nan
-    point = ResumePoint(Position(3, 0), 1.0, 0)
-    checkpoint = Checkpoint(task.settings.model_dump(), point, "", "", task.state())
-    with pytest.raises(Diverged, match="weight of replica 2 is not finite"):
-        checkpoints.save(tmp_path, checkpoint)
-
-
 @pytest.mark.parametrize("command", [MLP, MLP_RICH])
 def test_mlp_has_an_axis_of_replicas_and_evaluates_as_recorded(program: Program, command: tuple[str, ...]) -> None:
     run = folder_of(program(*command, "--replicas", "2", "--quiet"))
@@ -157,6 +137,8 @@ def test_a_run_that_is_older_than_a_setting_goes_on(program: Program) -> None:
     "command",
     [
         ["poly", "--degree", "19", "--epochs", "3000", "--replicas", "20"],
+        # Three of these diverge, by epochs 100, 140 and 160.
+        ["poly", "--degree", "5", "--lr", "0.4", "--seed", "10", "--epochs", "1000", "--replicas", "8"],
         [*MLP_RICH, "--epochs", "12", "--replicas", "3", "--dropout", "0.2"],
     ],
 )

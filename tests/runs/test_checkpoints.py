@@ -164,6 +164,9 @@ CONTENT = {
         {"position": (20, -1)},
         {"position": (21, 0)},
         {"metrics_offset": "0"},
+        {"diverged": 3},
+        {"diverged": {"0": 1}},
+        {"diverged": {0: -1}},
         {"seconds": "long"},
         {"settings": 3},
         {"state": {"weight": [3]}},
@@ -212,11 +215,15 @@ def test_a_machine_that_cannot_read_says_so_and_nothing_is_called_broken(
         checkpoints.load_newest(tmp_path)
 
 
-def test_a_running_sum_of_a_replica_that_is_not_finite_names_the_replica(tmp_path: Path) -> None:
+def test_of_several_replicas_one_may_be_not_finite_until_the_next_row_and_what_diverged_is_kept(tmp_path: Path) -> None:
     state = {"weight": torch.zeros(3, 4), "loss_sum": torch.tensor([1.0, float("inf"), 2.0])}
-    several = checkpoint(10)._replace(settings={"replicas": 3}, state={**state})
-    with pytest.raises(Diverged, match="loss_sum of replica 1 is not finite"):
-        checkpoints.save(tmp_path, several)
+    point = checkpoint(10).point._replace(diverged={2: 10, 0: 5})
+    several = checkpoint(10)._replace(settings={"replicas": 3}, state={**state}, point=point)
+    checkpoints.save(tmp_path, several)
+    loaded, _ = checkpoints.load_newest(tmp_path)
+    assert loaded is not None
+    assert list(loaded.point.diverged.items()) == [(2, 10), (0, 5)]
+    assert torch.equal(torch.as_tensor(loaded.state["loss_sum"]), state["loss_sum"])
 
 
 def test_a_checkpoint_of_version_0_1_0_is_read(tmp_path: Path) -> None:

@@ -5,7 +5,6 @@ import statistics as by_hand
 
 import pytest
 
-from mlpx.errors import Diverged
 from mlpx.settings.metrics import Metric, columns, final, with_spread
 from mlpx.training import statistics
 
@@ -43,7 +42,7 @@ def test_names_follow_from_what_is_declared() -> None:
     assert names(columns(metrics, 3)) == ["epoch", *spread, "seconds"]
     ratios = [name.replace("loss", "ratio") for name in spread]
     extremes = ["min_loss", "max_loss", "min_ratio", "max_ratio"]
-    assert names(final(metrics, 3)) == ["epoch", *spread, "seconds", "floor", *ratios, *extremes]
+    assert names(final(metrics, 3)) == ["epoch", *spread, "seconds", "floor", *ratios, "num_diverged", *extremes]
     assert [column.name for column in columns(metrics, 3) if not column.is_spread] == ["epoch", "loss", "seconds"]
 
 
@@ -78,15 +77,31 @@ def test_words_have_mean_and_deviation() -> None:
     assert text == "test loss 1.50 ± 0.71, test accuracy 62.50% ± 17.68% (mean ± standard deviation)"
 
 
-@pytest.mark.parametrize("value", [math.nan, math.inf])
-def test_divergence_names_replica_and_epoch(value: float) -> None:
-    metrics = [Metric("train_loss", "loss"), Metric("test_loss", "loss"), Metric("perplexity")]
-    values = {"train_loss": TEN, "test_loss": [*TEN[:3], value, *TEN[4:]]}
-    statistics.require_finite(metrics, {"train_loss": TEN}, 20)
-    with pytest.raises(Diverged, match=f"test_loss of replica 3 is {value} at epoch 20"):
-        statistics.require_finite(metrics, values, 20)
-    assert not math.isfinite(statistics.summary(values)["test_loss_mean"])
+def test_what_is_not_finite_makes_what_depends_on_it_so() -> None:
+    numbers = statistics.summary({"loss": [*TEN[:3], math.inf, *TEN[4:]]})
+    assert not math.isfinite(numbers["loss_mean"])
+    assert (numbers["loss"], numbers["loss_p10"]) == pytest.approx((6.5, 1.9))
 
 
-def test_a_perplexity_beyond_a_float_is_no_divergence() -> None:
-    statistics.require_finite([Metric("val_perplexity")], {"val_perplexity": [math.inf]}, 1)
+def test_nothing_is_said_of_replicas_that_are_left_out() -> None:
+    """Whatever their values are, all is as if there were only the others."""
+    values = {"loss": [math.nan, *TEN[:4], 0.0, *TEN[4:], -1e300], "floor": [0.5]}
+    left_out = {12: 20, 0: 40, 5: 40}
+    kept = {"loss": TEN, "floor": [0.5]}
+    assert statistics.summary(values, left_out) == statistics.summary(kept)
+    assert statistics.extremes(values, left_out) == statistics.extremes(kept)
+    assert statistics.in_words([LOSS], values, left_out) == statistics.in_words([LOSS], kept)
+    rows = statistics.to_csv(range(13), values, left_out).decode().splitlines()
+    assert [row for row in rows if row.endswith(",")] == ["0,0,", "5,5,", "12,12,"]
+    assert [float(row.split(",")[2]) for row in rows[1:] if not row.endswith(",")] == TEN
+
+
+def test_a_single_replica_that_is_left_has_no_deviation_and_none_has_nothing() -> None:
+    values = {"loss": [1.0, 2.0, 3.0]}
+    one = statistics.summary(values, [0, 2])
+    assert (one["loss"], one["loss_mean"], one["loss_p10"], one["loss_p90"]) == (2, 2, 2, 2)
+    assert math.isnan(one["loss_std"])
+    assert statistics.in_words([LOSS], values, [0, 2]) == "loss 2.000"
+    none = statistics.summary(values, range(3))
+    assert list(none) == list(one)
+    assert all(map(math.isnan, none.values()))

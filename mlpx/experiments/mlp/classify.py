@@ -5,9 +5,11 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from mlpx.errors import InputError
 from mlpx.experiments.mlp.images import CLASSES
 from mlpx.experiments.mlp.model import Mlp
 from mlpx.experiments.mlp.settings import SIDE, MlpSettings
+from mlpx.training.experiment import Learned
 from mlpx.training.precision import DTYPES
 from mlpx.training.randomness import generator
 from mlpx.training.states import restore
@@ -41,13 +43,16 @@ def inputs(pixels: Tensor) -> Tensor:
     return pixels.float().div_(255)
 
 
-def classify(settings: MlpSettings, weights: Mapping[str, Tensor], pictures: Tensor, device: torch.device) -> Tensor:
+def classify(settings: MlpSettings, learned: Learned, pictures: Tensor, device: torch.device) -> Tensor:
     """The probability of each class for pictures (N, 28, 28), uint8, by a run's weights: (N, 10).
 
-    The probabilities of several replicas are averaged.
+    The probabilities of several replicas are averaged, without those that have diverged.
 
     Raises:
-        InputError: The weights do not fit the settings.
+        InputError: The weights do not fit the settings, or all replicas have diverged.
     """
-    model = trained_model(settings, weights, device)
-    return model.log_probabilities(inputs(pictures.flatten(1).to(device))).exp().mean(0).cpu()
+    model = trained_model(settings, learned.weights, device)
+    kept = [replica for replica in range(settings.replicas) if replica not in learned.diverged]
+    if not kept:
+        raise InputError("the run", "all its replicas have diverged", "Train it anew with a lower --lr.")
+    return model.log_probabilities(inputs(pictures.flatten(1).to(device)))[kept].exp().mean(0).cpu()

@@ -209,22 +209,23 @@ class Classification(Experiment[MlpSettings]):
     @property
     def title(self) -> str:
         """How many perceptrons there are, and what they classify."""
-        return report.title(self.settings)
+        models = self.count_of("MLPs") if self.settings.replicas > 1 else "MLP"
+        return f"{models} on {self.settings.dataset}"
 
     def outcome(self, last: Mapping[str, float]) -> Outcome:
         """The final scores, the gaps between them, and pictures of what was learned and mistaken."""
-        settings, labels = self.settings, self._test_examples.labels
+        settings, test, title, kept = self.settings, self._test_examples, self.title, self.going_on
         on_test = self._log_probabilities(self._test)
-        scores, log_probabilities = self._final_scores(on_test), on_test.cpu()
+        scores, guesses = self._final_scores(on_test), on_test[kept].cpu()
         weights = {name: tensor.cpu().contiguous() for name, tensor in self._model.folded().parameters().items()}
         return Outcome(
             weights=weights,
             metrics={**self._running_averages(), **scores, **self._gaps(scores)},
             summary=self._summary(scores),
             pictures={
-                "confusion.png": lambda: report.draw_confusion(settings, labels, log_probabilities),
-                "mistakes.png": lambda: report.draw_mistakes(settings, self._test_examples, log_probabilities),
-                "filters.png": lambda: report.draw_filters(settings, self._model.folded().weights[0]),
+                "confusion.png": lambda: report.draw_confusion(title, settings.dataset, test.labels, guesses),
+                "mistakes.png": lambda: report.draw_mistakes(title, settings.dataset, test, guesses),
+                "filters.png": lambda: report.draw_filters(settings, self._model.folded().weights[0], kept[0]),
             },
         )
 
@@ -245,8 +246,8 @@ class Classification(Experiment[MlpSettings]):
 
     def _summary(self, scores: Mapping[str, Values]) -> str:
         if self.settings.replicas > 1:
-            spread = statistics.in_words((TEST_ACCURACY, FINAL_TRAIN_ACCURACY), scores)
-            return f"{self.settings.replicas} replicas: {spread}"
+            spread = statistics.in_words((TEST_ACCURACY, FINAL_TRAIN_ACCURACY), scores, self.diverged)
+            return f"{self.count_of('replicas')}: {spread}"
         (accuracy,), (train_accuracy,) = scores["test_accuracy"], scores["final_train_accuracy"]
         low, high = self._interval(accuracy)
         return (

@@ -25,17 +25,12 @@ def wilson_interval(share: float, count: int) -> tuple[float, float]:
     return (middle - reach) / (1 + z**2 / count), (middle + reach) / (1 + z**2 / count)
 
 
-def title(settings: MlpSettings) -> str:
-    """What a picture is of."""
-    models = f"{settings.replicas} MLPs" if settings.replicas > 1 else "MLP"
-    return f"{models} on {settings.dataset}"
-
-
-def draw_confusion(settings: MlpSettings, labels: Tensor, log_probabilities: Tensor) -> bytes:
+def draw_confusion(title: str, dataset: str, labels: Tensor, log_probabilities: Tensor) -> bytes:
     """How many images of each class were taken for which class, as PNG.
 
     Args:
-        settings: Of the run.
+        title: What the picture is of.
+        dataset: Its name.
         labels: The true classes (N,).
         log_probabilities: The model's, (R, N, C); the counts of several replicas are averaged.
     """
@@ -43,19 +38,20 @@ def draw_confusion(settings: MlpSettings, labels: Tensor, log_probabilities: Ten
     from mlpx.experiments.mlp.plots import confusion_matrix
     from mlpx.plots.figure import png
 
-    classes = CLASSES[settings.dataset]
+    classes = CLASSES[dataset]
     pairs = labels.long() * len(classes) + log_probabilities.argmax(2)  # (R, N)
     counts = pairs.flatten().bincount(minlength=len(classes) ** 2).view(len(classes), len(classes))
     counts = counts.double().div(len(pairs)).round().long()
     what = "average guesses on the test images" if len(pairs) > 1 else "what the test images were taken for"
-    return png(confusion_matrix(f"{title(settings)}: {what}", classes, counts.numpy()))
+    return png(confusion_matrix(f"{title}: {what}", classes, counts.numpy()))
 
 
-def draw_mistakes(settings: MlpSettings, examples: Examples, log_probabilities: Tensor) -> bytes:
+def draw_mistakes(title: str, dataset: str, examples: Examples, log_probabilities: Tensor) -> bytes:
     """The images that were mistaken with the greatest confidence, as PNG.
 
     Args:
-        settings: Of the run.
+        title: What the picture is of.
+        dataset: Its name.
         examples: The images and their true classes.
         log_probabilities: The model's, (R, N, C); the probabilities of several replicas are averaged.
     """
@@ -66,18 +62,18 @@ def draw_mistakes(settings: MlpSettings, examples: Examples, log_probabilities: 
     labels = examples.labels.long()
     surest = (confidences * (guesses != labels)).argsort(descending=True, stable=True)[:TILES]
     surest = surest[guesses[surest] != labels[surest]]
-    classes = CLASSES[settings.dataset]
+    classes = CLASSES[dataset]
     captions = [(classes[labels[i]], f"{classes[guesses[i]]}, {confidences[i]:.0%}") for i in surest.tolist()]
     wrong = int((guesses != labels).sum())
-    heading = f"{title(settings)}: the surest of {wrong:,} mistakes (truth, guess)"
+    heading = f"{title}: the surest of {wrong:,} mistakes (truth, guess)"
     return png(captioned_images(heading, examples.images[surest].numpy(), captions))
 
 
-def draw_filters(settings: MlpSettings, weight: Tensor) -> bytes:
-    """The first layer's weights (R, H, 784) as images, as PNG; of several replicas, those of the first."""
+def draw_filters(settings: MlpSettings, weight: Tensor, replica: int) -> bytes:
+    """A replica's weights of the first layer as images, as PNG; ``weight`` is (R, H, 784)."""
     from mlpx.experiments.mlp.plots import signed_images
     from mlpx.plots.figure import png
 
-    which = f", seed {settings.seed}" if settings.replicas > 1 else ""
+    which = f", seed {settings.seeds[replica]}" if settings.replicas > 1 else ""
     heading = f"MLP on {settings.dataset}{which}: weights of the first layer"
-    return png(signed_images(heading, weight[0].view(-1, SIDE, SIDE).cpu().numpy()))
+    return png(signed_images(heading, weight[replica].view(-1, SIDE, SIDE).cpu().numpy()))

@@ -108,8 +108,7 @@ class Polynomials(Experiment[PolySettings]):
     @property
     def title(self) -> str:
         """How many polynomials there are, and their degree."""
-        replicas = self.settings.replicas
-        who = f"{replicas} polynomials" if replicas > 1 else "Polynomial"
+        who = self.count_of("polynomials") if self.settings.replicas > 1 else "Polynomial"
         return f"{who} of degree {self.settings.degree}"
 
     def draw_losses(self, rows: Rows) -> bytes:
@@ -124,7 +123,7 @@ class Polynomials(Experiment[PolySettings]):
         title = f"{self.title}: {verdict}"
         if self.settings.replicas > 1:
             x = np.linspace(-REPLICAS_VIEW, REPLICAS_VIEW, 400)
-            learned = self.weights()[:MAX_CURVES] @ data.features(x, self.settings.degree).T
+            learned = self.weights()[self.going_on][:MAX_CURVES] @ data.features(x, self.settings.degree).T
             return png(fit_curves(title, x, data.true_curve(x), {"": learned}))
         train, test = self._train_sets[0], self._test_sets[0]
         reach = max(VIEW, np.abs(np.concatenate([train.x, test.x])).max() + 0.1)
@@ -137,7 +136,7 @@ class Polynomials(Experiment[PolySettings]):
         values = self.evaluate()
         pairs = zip(values["train_loss"], values["generalization_loss"], strict=True)
         verdicts = [decide(*losses, self.settings.noise_std) for losses in pairs]
-        facts, short, summary = _in_words(verdicts, values)
+        facts, short, summary = self._in_words(verdicts, values)
         rows = self._weight_rows()
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerows([list(rows[0]), *(row.values() for row in rows)])
@@ -172,15 +171,14 @@ class Polynomials(Experiment[PolySettings]):
             }
             for power in range(learned.shape[1])
         ]
-        return [statistics.summary(row) for row in rows]
+        return [statistics.summary(row, self.diverged) for row in rows]
 
-
-def _in_words(verdicts: Sequence[Verdict], values: Mapping[str, Values]) -> tuple[dict[str, Any], str, str]:
-    """The verdict for ``run.json``, in a word or two, and in a sentence; of replicas, how many got which."""
-    if len(verdicts) == 1:
-        name, reason, *_ = verdicts[0]
-        return {"verdict": name, "verdict_reason": reason}, name, f"{name}: {reason}"
-    counts = Counter(verdict.name for verdict in verdicts).most_common()
-    names = ", ".join(f"{count} {name}" for name, count in counts)
-    summary = f"{len(verdicts)} replicas: {names}; {statistics.in_words(LOSSES, values)}"
-    return {"verdicts": dict(counts)}, names, summary
+    def _in_words(self, verdicts: Sequence[Verdict], values: Mapping[str, Values]) -> tuple[dict[str, Any], str, str]:
+        """The verdict for ``run.json``, in a word or two, and in a sentence; of replicas, how many got which."""
+        if len(verdicts) == 1:
+            name, reason, *_ = verdicts[0]
+            return {"verdict": name, "verdict_reason": reason}, name, f"{name}: {reason}"
+        counts = Counter(verdicts[replica].name for replica in self.going_on).most_common()
+        names = ", ".join(f"{count} {name}" for name, count in counts)
+        losses = statistics.in_words(LOSSES, values, self.diverged)
+        return {"verdicts": dict(counts)}, names, f"{self.count_of('replicas')}: {names}; {losses}"
