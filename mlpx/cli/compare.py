@@ -20,9 +20,9 @@ from mlpx.runs.checks import Check
 from mlpx.runs.comparing import Comparison
 from mlpx.runs.folder import finite
 from mlpx.runs.selecting import SEEDS
-from mlpx.runs.sides import Side, in_ranges, read_sides
+from mlpx.runs.sides import Side, read_sides
 from mlpx.settings.metrics import Metric, final
-from mlpx.settings.values import to_text
+from mlpx.settings.values import in_ranges, to_text
 
 DIFFERENCE, RATIO = "_diff", "_ratio"
 """What follows the name of a metric in ``--check``."""

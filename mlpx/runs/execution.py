@@ -16,8 +16,8 @@ from mlpx.runs.events import End, Event, Notice
 from mlpx.runs.folder import Run
 from mlpx.runs.metrics import Metrics
 from mlpx.runs.provenance import describe
-from mlpx.runs.sides import in_ranges
 from mlpx.settings.metrics import NUM_DIVERGED, columns
+from mlpx.settings.values import in_ranges
 from mlpx.training import statistics
 from mlpx.training.experiment import AnyExperiment, Outcome, Values
 from mlpx.training.loop import EpochRecord, Progress, fit, is_on_grid

@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -13,6 +13,7 @@ from mlpx.runs.folder import STAMP
 from mlpx.runs.records import Record
 from mlpx.runs.selecting import NOT_OF_GROUP, Group
 from mlpx.settings.base import Settings
+from mlpx.settings.values import in_ranges
 
 
 @dataclass(frozen=True)
@@ -86,17 +87,6 @@ def read_sides(references: Sequence[str], where: Sequence[str], runs_dir: Path) 
     if alone := {seed for side in sides for seed in side.seeds} - common:
         notes.append(f"seeds that not every side has are left out: {in_ranges(sorted(alone))}")
     return Sides(sides, sorted(common), warnings, notes)
-
-
-def in_ranges(seeds: Iterable[int]) -> str:
-    """Seeds in increasing order as a person writes them: ``0..4, 7``."""
-    ranges: list[list[int]] = []
-    for seed in seeds:
-        if ranges and seed == ranges[-1][-1] + 1:
-            ranges[-1][1:] = [seed]
-        else:
-            ranges.append([seed])
-    return ", ".join("..".join(map(str, ends)) for ends in ranges)
 
 
 def _group(reference: str, selected: Sequence[Record], notes: list[str]) -> Group:

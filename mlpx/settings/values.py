@@ -1,5 +1,6 @@
-"""A setting's value as text that can be typed."""
+"""A setting's value, or several, as text that can be typed."""
 
+from collections.abc import Iterable
 from typing import Any
 
 
@@ -10,3 +11,14 @@ def to_text(value: Any) -> str:
     if isinstance(value, list):
         return "x".join(map(str, value)) or "none"
     return str(value)
+
+
+def in_ranges(numbers: Iterable[int]) -> str:
+    """Whole numbers in increasing order, such as seeds, as a person writes them: ``0..4, 7``."""
+    ranges: list[list[int]] = []
+    for number in numbers:
+        if ranges and number == ranges[-1][-1] + 1:
+            ranges[-1][1:] = [number]
+        else:
+            ranges.append([number])
+    return ", ".join("..".join(map(str, ends)) for ends in ranges)

@@ -18,7 +18,7 @@ from mlpx.cli.compare import CSV_COLUMNS, _number
 from mlpx.experiments.mlp.settings import MlpSettings
 from mlpx.experiments.poly.settings import PolySettings
 from mlpx.runs.execution import Execution
-from mlpx.runs.sides import in_ranges
+from mlpx.settings.values import in_ranges
 
 Compare = Callable[..., Result]
 
