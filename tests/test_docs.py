@@ -35,9 +35,11 @@ SHORTER = [
     (r"--dataset glyphs", r"\g<0> --epochs 1"),
     (r"mlpx mlp --num-train 1000 --epochs 100", "mlpx mlp --num-train 1000 --epochs 20"),
     (r"mlpx mlp --check 'train_loss", r"mlpx mlp --epochs 5 --check 'train_loss"),
+    (r"mlpx mlp (.*)--epochs \d+", r"mlpx mlp \1--epochs 1"),
     (r"mlpx mlp", "mlpx mlp --epochs 1"),
     (r"--config configs/transformer-multi30k.toml", r"\g<0> --epochs 1 --num-layers 1 --d-model 32 --beam 1"),
     (r"mlpx transformer --task text", r"\g<0> --num-layers 1 --epochs 1 --vocab-size 40"),
+    (r"mlpx transformer (.*)--epochs 50", r"mlpx transformer \1--epochs 2 --num-layers 1 --d-model 16 --num-train 100"),
     (r"mlpx transformer", "mlpx transformer --num-layers 1 --d-model 16 --num-train 100"),
 ]
 # What is slow all the same: the vocabulary of 29,000 pairs, and 1,000 translations by a model that never ends one.
@@ -47,7 +49,7 @@ SLOW_COMMANDS = r"configs/transformer-multi30k.toml"
 # What stands before a semicolon is run before, in the same folder.
 RUNS = {
     "poly": "poly --epochs 10",
-    "mlp": "mlp --dataset glyphs --hidden none --epochs 1",
+    "mlp": "mlp --dataset glyphs --hidden none --num-val 1000 --epochs 1",
     "transformer": "transformer --num-layers 1 --d-model 16 --num-train 100 --epochs 1",
     "ci": "mlp --dataset glyphs --hidden none --epochs 1 --replicas 2",
     "compare": "poly --num-train 20 --epochs 10 --replicas 6 --name few;"

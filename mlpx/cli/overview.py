@@ -174,12 +174,14 @@ def _status(record: Record, facts: Facts) -> Text:
     how_far = f"after epoch {int(epoch)} of {epochs}" if epoch else "before its first row"
     if record.is_finished:
         how_far = "1 epoch" if epochs == 1 else f"{epochs} epochs"
+        if epoch and record.document.get("stopped_early") is True:
+            how_far = f"stopped early after epoch {int(epoch)} of {epochs}"
     took = f" in {duration(seconds)}" if seconds else ""
     match status:
         case "waiting":
             words = f": made {ago(record.started)}, not started yet"
         case "running":
-            words = f": {how_far}{took}{_left(epoch, seconds, epochs)}"
+            words = f": {how_far}{took}{_left(record, epoch, seconds)}"
         case "dead":
             words = f": killed {how_far}; no process holds it"
         case _:
@@ -192,10 +194,11 @@ def _status(record: Record, facts: Facts) -> Text:
     return Text.assemble((status, STYLES.get(status, "bold yellow")), words)
 
 
-def _left(epoch: float | None, seconds: float | None, epochs: int) -> str:
+def _left(record: Record, epoch: float | None, seconds: float | None) -> str:
     """The time left, if each epoch takes as long as those until the last row; the first one is no measure."""
-    left = seconds / epoch * (epochs - epoch) if epoch and epoch > 1 and seconds else 0
-    return f", about {duration(left)} left" if 0 < left < MAX_NUMBER else ""
+    left = seconds / epoch * (record.settings.epochs - epoch) if epoch and epoch > 1 and seconds else 0
+    at_most = "at most " if record.settings.may_stop_early else ""
+    return f", {at_most}about {duration(left)} left" if 0 < left < MAX_NUMBER else ""
 
 
 def _machine(facts: Facts) -> list[Text]:

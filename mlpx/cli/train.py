@@ -52,7 +52,8 @@ def resume(path: Path, epochs: int | None, output: Output) -> None:
         experiment_class = registry.experiment_class(settings.experiment)
         _require_known(output.checks, experiment_class, settings)
         metrics = reading.metrics_of(run.document)
-        if metrics.get("epoch") == settings.epochs:
+        stopped_early = bool(metrics) and run.document.get("stopped_early") is True
+        if stopped_early or metrics.get("epoch") == settings.epochs:
             _report_finished(run, settings, metrics, output)
             return
         device = devices.choose(output.device)
@@ -81,7 +82,7 @@ def _report_finished(run: Run, settings: Settings, metrics: Mapping[str, float],
     """Say that the run had finished, and judge it by the checks."""
     failed = [check for check in output.checks if not check.holds(metrics)]
     run.document["exit_code"] = 3 if failed else 0
-    end = End(metrics, (), f"already finished: {settings.epochs} epochs", failed)
+    end = End(metrics, (), f"already finished: {metrics.get('epoch')} epochs", failed)
     _require(_show(run, settings, (), [end], output), metrics, run)
 
 

@@ -96,12 +96,14 @@ class Screen:
         self._bar: Bar | None = None
         self._quiet_until = time.monotonic() + 5 * BAR_SECONDS
         self._epochs = 0
+        self._may_stop_early = False
         self._headed = False
         self._columns: Sequence[Metric] = ()
 
     def start(self, run: Run, settings: Settings, columns: Sequence[Metric]) -> None:
         """Print nothing yet."""
         self._epochs = settings.epochs
+        self._may_stop_early = settings.may_stop_early
         self._columns = self._printer.fitting(columns)
 
     def show(self, event: Event) -> None:
@@ -152,7 +154,7 @@ class Screen:
             self._bar.task_ids[0],
             completed=progress.done,
             epoch=f"{progress.position.epoch}/{self._epochs}",
-            left=datetime.timedelta(seconds=round(left)),
+            left=f"{'at most ' if self._may_stop_early else ''}{datetime.timedelta(seconds=round(left))}",
             refresh=True,
         )
         self._quiet_until = time.monotonic() + BAR_SECONDS

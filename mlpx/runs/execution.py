@@ -4,6 +4,8 @@ import contextlib
 import shlex
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import torch
 
@@ -16,14 +18,31 @@ from mlpx.runs.events import End, Event, Notice
 from mlpx.runs.folder import Run
 from mlpx.runs.metrics import Metrics
 from mlpx.runs.provenance import describe
-from mlpx.settings.metrics import NUM_DIVERGED, columns
+from mlpx.settings.metrics import EPOCH, NUM_DIVERGED, SECONDS, columns
 from mlpx.settings.values import in_ranges
 from mlpx.training import statistics
 from mlpx.training.experiment import AnyExperiment, Outcome, Values
 from mlpx.training.loop import EpochRecord, Progress, fit, is_on_grid
 from mlpx.training.signals import StopFlag
+from mlpx.training.stopping import VAL_LOSS
 
 REDRAW_SECONDS = 30.0
+
+
+class _Kept(NamedTuple):
+    """What a run keeps of its rows.
+
+    Args:
+        row: The row of the model whose weights are kept.
+        duration: The epochs and the seconds that the run trained, where these are not the row's.
+        facts: What ``run.json`` says of it.
+        words: The end of the sentence that is shown.
+    """
+
+    row: Mapping[str, float]
+    duration: Mapping[str, float] = MappingProxyType({})
+    facts: Mapping[str, Any] = MappingProxyType({})
+    words: str = ""
 
 
 class Execution:
@@ -143,19 +162,44 @@ class Execution:
         checkpoints.save(self._run.checkpoints, checkpoint)
 
     def _finish(self) -> Iterator[Event]:
-        last = self._metrics.last()
+        kept = self._keep()
         self._experiment.clear_diverged()
-        outcome = self._experiment.outcome(last)
+        outcome = self._experiment.outcome(kept.row)
         values = self._of_each_replica(outcome)
         for name, data in self._files(outcome, values).items():
             write_file(self._run.path / name, data)
         yield from self._draw({"loss.png": self._draw_losses, **outcome.pictures})
         diverged = self._experiment.diverged
-        metrics = {**last, **statistics.summary(values, diverged), **statistics.extremes(values, diverged)}
+        metrics = {
+            **kept.row,
+            **kept.duration,
+            **statistics.summary(values, diverged),
+            **statistics.extremes(values, diverged),
+        }
         failed = [check for check in self._checks if not check.holds(metrics)]
         exit_code = 128 + self._stop.signum if self._stop.signum is not None else 3 if failed else 0
-        self._run.record_end("finished", exit_code, metrics, summary=outcome.summary, **outcome.facts)
-        yield End(metrics, outcome.tables, outcome.summary, failed)
+        summary = "; ".join(filter(None, (outcome.summary, kept.words)))
+        self._run.record_end("finished", exit_code, metrics, summary=summary, **outcome.facts, **kept.facts)
+        yield End(metrics, outcome.tables, summary, failed)
+
+    def _keep(self) -> _Kept:
+        """The last row; with patience the best one, after its weights were put back into the model."""
+        rows = self._metrics.rows()
+        last = {name: values[-1] for name, values in rows.items()}
+        best, epochs = self._experiment.best, self._experiment.settings.epochs
+        if best is None or not best.patience:
+            return _Kept(last)
+        # The last row may be one that only the end of the run made, which was not offered yet.
+        best.offer(int(last[EPOCH.name]), last[VAL_LOSS])
+        best.put_back()
+        place = rows[EPOCH.name].index(best.epoch)
+        is_early = last[EPOCH.name] < epochs
+        return _Kept(
+            {name: values[place] for name, values in rows.items()},
+            {name: last[name] for name in (EPOCH.name, SECONDS.name)},
+            {"stopped_early": is_early, "best_epoch": best.epoch},
+            f"stopped early after epoch {last[EPOCH.name]} of {epochs}" if is_early else "",
+        )
 
     def _of_each_replica(self, outcome: Outcome) -> dict[str, Values]:
         """The outcome's metrics, and of several replicas those with a row that it lacks, and how many diverged."""

@@ -50,6 +50,9 @@ DataDir = Annotated[
     Field(description="Folder of data sets; without it $MLPX_DATA_DIR, or else the user's cache folder"),
 ]
 EvalEvery = Annotated[int, Field(ge=1, le=10**9, description="Epochs between evaluations (rows of the table)")]
+Patience = Annotated[
+    int, Field(ge=0, le=10**9, description="Early stopping after this many rows without a better validation loss")
+]
 
 
 class Settings(BaseModel):
@@ -87,6 +90,11 @@ class Settings(BaseModel):
     def why_not_extendable(self) -> str | None:
         """Why a run cannot be extended to more epochs, as its steps depend on their number; ``None`` if it can."""
         return None
+
+    @property
+    def may_stop_early(self) -> bool:
+        """Whether a run may end before its last epoch, and keeps the weights of its best row."""
+        return False
 
     @property
     @abstractmethod

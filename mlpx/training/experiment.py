@@ -11,6 +11,7 @@ from torch import Tensor
 
 from mlpx.settings.base import Settings
 from mlpx.settings.metrics import Metric
+from mlpx.training.stopping import BestRow
 
 S = TypeVar("S", bound=Settings)
 
@@ -88,6 +89,12 @@ class Experiment(ABC, Generic[S]):
     The training loop replaces it by another mapping, so that who keeps it keeps it as it was; a checkpoint has it.
     """
 
+    best: BestRow | None = None
+    """The best row so far, where the experiment keeps one: what :meth:`remember` offers to it.
+
+    Where it has patience, the training loop ends a training early, and the run keeps the weights of the best row.
+    """
+
     @abstractmethod
     def __init__(self, settings: S, device: torch.device) -> None:
         """Make data and an untrained model.
@@ -155,8 +162,8 @@ class Experiment(ABC, Generic[S]):
         return ""
 
     @abstractmethod
-    def outcome(self, last: Mapping[str, float]) -> Outcome:
-        """The report on the trained model, whose last row is ``last``."""
+    def outcome(self, row: Mapping[str, float]) -> Outcome:
+        """The report on the trained model, whose row is ``row``: the last one, or with patience the best one."""
 
     @classmethod
     @abstractmethod

@@ -55,6 +55,8 @@ def is_on_grid(epoch: int, eval_every: int) -> bool:
 def fit(experiment: AnyExperiment, position: Position = START, seconds: float = 0.0) -> Iterator[Record]:
     """Train from ``position``, reached after ``seconds`` of wall time, to the last epoch of the settings.
 
+    A training whose patience is over ends before, after the row by which it is over; so does one that goes on there.
+
     Of several replicas, those that have diverged by a row are left out of it and of all that follows. Their weights are
     zero at each later place.
 
@@ -67,6 +69,8 @@ def fit(experiment: AnyExperiment, position: Position = START, seconds: float = 
     divergence.require_going_on(experiment, {}, position.epoch)
     began = time.perf_counter() - seconds
     for epoch in range(position.epoch + 1, settings.epochs + 1):
+        if experiment.best is not None and experiment.best.is_patience_over(epoch - 1):
+            return
         first_step = position.step if epoch == position.epoch + 1 else 0
         for step in experiment.train(epoch, first_step):
             # A step moves even weights of zero.

@@ -1,7 +1,8 @@
 """A multilayer perceptron on images of ten classes, by default the textbook's on Fashion-MNIST.
 
 784 pixels in [0, 1], a hidden layer of 256 rectified units, 10 classes; cross-entropy, SGD. The training metrics are
-running averages over an epoch, in which the weights change; the final ones are those of the weights at the end.
+running averages over an epoch, in which the weights change; the final ones are those of the weights that are kept: the
+last ones, or with patience those of the best row.
 """
 
 import functools
@@ -13,11 +14,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from mlpx.errors import UsageError
 from mlpx.experiments.mlp import graphs, images, report
 from mlpx.experiments.mlp.augmentation import Augmentation
 from mlpx.experiments.mlp.classify import inputs, new_model, trained_model
 from mlpx.experiments.mlp.images import Examples
-from mlpx.experiments.mlp.metrics import FINAL_TRAIN_ACCURACY, TEST_ACCURACY
+from mlpx.experiments.mlp.metrics import FINAL_TRAIN_ACCURACY, TEST_ACCURACY, VAL_ACCURACY
 from mlpx.experiments.mlp.model import SgdRule, score
 from mlpx.experiments.mlp.settings import SIDE, MlpSettings
 from mlpx.training import statistics
@@ -25,6 +27,7 @@ from mlpx.training.experiment import Experiment, Learned, Outcome, State, Values
 from mlpx.training.randomness import generator, orders
 from mlpx.training.schedules import learning_rate
 from mlpx.training.states import restore
+from mlpx.training.stopping import VAL_LOSS, BestRow
 
 SCORED_AT_ONCE = 1000  # images
 
@@ -45,8 +48,10 @@ class Classification(Experiment[MlpSettings]):
     def __init__(self, settings: MlpSettings, device: torch.device) -> None:
         self.settings = settings
         self._device = device
-        train, self._test_examples = images.load(settings.dataset, settings.data_dir)
-        self._train = self._on_device(Examples(*(part[: settings.num_train] for part in train)))
+        given, self._test_examples = images.load(settings.dataset, settings.data_dir)
+        train, val = _split(given, settings)
+        self._train = self._on_device(train)
+        self._val = self._on_device(val)
         self._test = self._on_device(self._test_examples)
         self._model = new_model(settings, device, batch_norm=settings.batch_norm)
         # The sums over the epoch so far of the losses and of the correct answers, from which the running averages come.
@@ -61,6 +66,9 @@ class Classification(Experiment[MlpSettings]):
         # A CUDA graph freezes the learning rate, so it is used only where the rate is constant.
         self._uses_graph = device.type == "cuda" and settings.schedule == "constant"
         self._graph: graphs.Step | None = None
+        if settings.patience:
+            kept = {f"best.{name}": part for name, part in {**self._model.state(), **self._sums()}.items()}
+            self.best = BestRow(kept, eval_every=settings.eval_every, patience=settings.patience)
 
     def _on_device(self, examples: Examples) -> _ExamplesOnDevice:
         pixels = examples.images.flatten(1).to(self._device)
@@ -77,7 +85,7 @@ class Classification(Experiment[MlpSettings]):
     def data_digest(self) -> str:
         """A digest of the images and labels, since a folder of the same name may hold others."""
         digest = hashlib.blake2b(digest_size=16)
-        for part in (*self._train, *self._test):
+        for part in (*self._train, *self._val, *self._test):
             digest.update(part.contiguous().cpu().numpy().data)
         return digest.hexdigest()
 
@@ -171,16 +179,31 @@ class Classification(Experiment[MlpSettings]):
         }
 
     def evaluate(self) -> dict[str, Values]:
-        """The running averages of the epoch, and loss and accuracy on the test set."""
-        return {**self._running_averages(), **self._scores("test", self._log_probabilities(self._test), self._test)}
+        """The running averages of the epoch, and loss and accuracy on the test set and the validation set."""
+        on_test = self._scores("test", self._log_probabilities(self._test), self._test)
+        return {**self._running_averages(), **on_test, **self._validation_scores()}
+
+    def remember(self, epoch: int, values: Mapping[str, Values]) -> None:
+        """With patience, keep the weights of ``epoch`` if they have the lowest validation loss so far."""
+        if self.best is not None:
+            (loss,) = values[VAL_LOSS]
+            self.best.offer(epoch, loss)
+
+    def _validation_scores(self) -> dict[str, Values]:
+        """Loss and accuracy on the validation set; nothing where there is none."""
+        return self._scores("val", self._log_probabilities(self._val), self._val) if self.settings.num_val else {}
 
     def _final_scores(self, on_test: Tensor) -> dict[str, Values]:
-        """Loss and accuracy of the weights as they are, on the whole training set and on the test set.
+        """Loss and accuracy of the weights as they are, on the whole training set, the test and the validation set.
 
         ``on_test`` are the log-probabilities of the test set.
         """
         on_train = self._log_probabilities(self._train)
-        return {**self._scores("final_train", on_train, self._train), **self._scores("test", on_test, self._test)}
+        return {
+            **self._scores("final_train", on_train, self._train),
+            **self._scores("test", on_test, self._test),
+            **self._validation_scores(),
+        }
 
     @classmethod
     def final_metrics(cls, settings: MlpSettings, device: torch.device, learned: Learned) -> dict[str, Values]:
@@ -194,9 +217,13 @@ class Classification(Experiment[MlpSettings]):
         return experiment._final_scores(experiment._log_probabilities(experiment._test))
 
     def state(self) -> State:
-        """Weights, the running sums, and momentum's velocities where there is momentum."""
+        """Weights, the running sums, momentum's velocities where there is momentum, and with patience the best row."""
         velocities = self._model.velocities() if self.settings.momentum else {}
-        return {**self._model.state(), **velocities, "loss_sum": self._loss_sum, "num_right": self._num_right}
+        best = self.best.state() if self.best is not None else {}
+        return {**self._model.state(), **velocities, **self._sums(), **best}
+
+    def _sums(self) -> dict[str, Tensor]:
+        return {"loss_sum": self._loss_sum, "num_right": self._num_right}
 
     def load_state(self, state: State) -> None:
         """Put back what :meth:`state` gave.
@@ -205,6 +232,8 @@ class Classification(Experiment[MlpSettings]):
             InputError: Names, shapes or types differ.
         """
         restore(self.state(), state, "checkpoint", "Start the run anew.")
+        if self.best is not None:
+            self.best.take_numbers(state)
 
     @property
     def title(self) -> str:
@@ -212,7 +241,7 @@ class Classification(Experiment[MlpSettings]):
         models = self.count_of("MLPs") if self.settings.replicas > 1 else "MLP"
         return f"{models} on {self.settings.dataset}"
 
-    def outcome(self, last: Mapping[str, float]) -> Outcome:
+    def outcome(self, row: Mapping[str, float]) -> Outcome:
         """The final scores, the gaps between them, and pictures of what was learned and mistaken."""
         settings, test, title, kept = self.settings, self._test_examples, self.title, self.going_on
         on_test = self._log_probabilities(self._test)
@@ -246,11 +275,28 @@ class Classification(Experiment[MlpSettings]):
 
     def _summary(self, scores: Mapping[str, Values]) -> str:
         if self.settings.replicas > 1:
-            spread = statistics.in_words((TEST_ACCURACY, FINAL_TRAIN_ACCURACY), scores, self.diverged)
+            shown = (*([VAL_ACCURACY] if self.settings.num_val else []), TEST_ACCURACY, FINAL_TRAIN_ACCURACY)
+            spread = statistics.in_words(shown, scores, self.diverged)
             return f"{self.count_of('replicas')}: {spread}"
         (accuracy,), (train_accuracy,) = scores["test_accuracy"], scores["final_train_accuracy"]
         low, high = self._interval(accuracy)
+        validation = f"validation accuracy {scores['val_accuracy'][0]:.2%}, " if self.settings.num_val else ""
+        kept = f"; weights of epoch {self.best.epoch}, the best in validation" if self.best is not None else ""
         return (
-            f"test accuracy {accuracy:.2%} (95 % interval {low:.2%} to {high:.2%}), "
-            f"on the training set {train_accuracy:.2%}"
+            f"{validation}test accuracy {accuracy:.2%} (95 % interval {low:.2%} to {high:.2%}), "
+            f"on the training set {train_accuracy:.2%}{kept}"
         )
+
+
+def _split(examples: Examples, settings: MlpSettings) -> tuple[Examples, Examples]:
+    """The training set and the validation set: the first and the last of the training file's ``examples``.
+
+    Raises:
+        UsageError: No example is left to train on.
+    """
+    available = len(examples.labels) - settings.num_val
+    if available < 1:
+        why = f"{settings.num_val} cannot be used: {settings.dataset} has {len(examples.labels)} training examples"
+        raise UsageError("--num-val", why, "Give fewer.")
+    first, last = slice(min(settings.num_train, available)), slice(available, None)
+    return Examples(*(part[first] for part in examples)), Examples(*(part[last] for part in examples))

@@ -5,13 +5,14 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from mlpx.experiments.mlp.metrics import METRICS
+from mlpx.experiments.mlp import metrics
 from mlpx.settings.base import (
     BatchSize,
     DataDir,
     Epochs,
     EvalEvery,
     LearningRate,
+    Patience,
     Replicas,
     ReplicatedSettings,
     Seed,
@@ -36,6 +37,7 @@ class MlpSettings(ReplicatedSettings):
         "mlpx mlp --data-dir data --check 'test_accuracy > 0.7'",
         "mlpx mlp --hidden 512 --hidden 256 --dropout 0.2 --momentum 0.9 --lr 0.02",
         "mlpx mlp --hidden none --name softmax-regression",
+        "mlpx mlp --num-val 10000 --patience 5 --epochs 60 --check 'val_accuracy > 0.85'",
         "mlpx mlp --config configs/mlp-best.toml --replicas 3",
     )
     places: ClassVar[frozenset[str]] = frozenset({"data_dir"})
@@ -71,6 +73,10 @@ class MlpSettings(ReplicatedSettings):
     num_train: Annotated[
         int, Field(ge=1, le=10**9, description="Number of training examples (more than there are means all)")
     ] = 60_000
+    num_val: Annotated[
+        int,
+        Field(ge=0, le=10**9, description="Number of validation examples, held back from the end of the training file"),
+    ] = 0
     precision: Annotated[
         Literal["fp32", "bf16"], Field(description="Data type of matrix products (mixed precision: weights stay fp32)")
     ] = "fp32"
@@ -81,6 +87,7 @@ class MlpSettings(ReplicatedSettings):
     batch_size: BatchSize = 256
     weight_decay: WeightDecay = 0.0
     eval_every: EvalEvery = 1
+    patience: Patience = 0
 
     # A validator sees the settings before its own, and those of the base class come first.
     @field_validator("batch_norm")
@@ -99,14 +106,30 @@ class MlpSettings(ReplicatedSettings):
             raise ValueError("Give at least 2, or leave out --batch-norm: a single example, normalized, is always 0.")
         return value
 
+    @field_validator("patience")
+    @classmethod
+    def _has_a_validation_set(cls, value: int, info: ValidationInfo) -> int:
+        if value and info.data.get("num_val") == 0:
+            raise ValueError("Add --num-val, such as --num-val 10000: stopping early goes by the validation loss.")
+        if value and info.data.get("replicas", 1) > 1:
+            raise ValueError("Leave it out, or --replicas: each replica would stop at an epoch of its own.")
+        return value
+
     @property
     def metrics(self) -> Sequence[Metric]:
         """Losses, accuracies, and the gaps between them."""
-        return METRICS
+        return metrics.with_validation() if self.num_val else metrics.METRICS
+
+    @property
+    def may_stop_early(self) -> bool:
+        """With patience."""
+        return self.patience > 0
 
     @property
     def why_not_extendable(self) -> str | None:
-        """The learning rate and the augmentation may fade until the last epoch."""
+        """The learning rate and the augmentation may fade until the last epoch, or patience decides when it ends."""
+        if self.patience:
+            return "its patience decides when it ends"
         if self.schedule != "constant":
             return "its learning rates depend on how many it has"
         return "how much its images move depends on how many it has" if self.jitter or self.flip else None

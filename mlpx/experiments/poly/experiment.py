@@ -131,7 +131,7 @@ class Polynomials(Experiment[PolySettings]):
         (learned,) = self.weights() @ data.features(x, self.settings.degree).T
         return png(fit_curve(title, train, test, x, data.true_curve(x), learned))
 
-    def outcome(self, last: Mapping[str, float]) -> Outcome:
+    def outcome(self, row: Mapping[str, float]) -> Outcome:
         """The verdict, and learned beside true weights; of several replicas, how many got which verdict."""
         values = self.evaluate()
         pairs = zip(values["train_loss"], values["generalization_loss"], strict=True)

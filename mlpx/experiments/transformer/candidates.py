@@ -3,7 +3,6 @@
 Shapes: P weights in all.
 """
 
-import math
 from typing import NamedTuple
 
 import torch
@@ -19,43 +18,6 @@ class Candidate(NamedTuple):
     loss: float
     quality: float
     weights: Tensor
-
-
-class BestWeights:
-    """The weights of the lowest validation loss among the epochs that were offered."""
-
-    def __init__(self, like: Tensor) -> None:
-        self._weights = torch.zeros_like(like)
-        self._epoch = 0  # none was offered yet
-        self._loss = math.inf
-        self._quality = 0.0
-
-    def offer(self, epoch: int, loss: float, quality: float, weights: Tensor) -> None:
-        """Keep a copy of these ``weights`` (P,) if their validation ``loss`` is finite and the lowest so far."""
-        if loss < self._loss:
-            self._weights.copy_(weights)
-            self._epoch, self._loss, self._quality = epoch, loss, quality
-
-    def candidate(self) -> Candidate | None:
-        """The best weights; ``None`` where none were kept."""
-        if not self._epoch:
-            return None
-        return Candidate(f"epoch {self._epoch}", self._loss, self._quality, self._weights)
-
-    def state(self) -> State:
-        """All that :meth:`offer` changes."""
-        return {
-            "best": self._weights,
-            "best_epoch": self._epoch,
-            "best_loss": self._loss,
-            "best_quality": self._quality,
-        }
-
-    def take_numbers(self, state: State) -> None:
-        """Take the numbers of a saved ``state``, whose tensors were restored in place."""
-        self._epoch = int(state["best_epoch"])
-        self._loss = float(state["best_loss"])
-        self._quality = float(state["best_quality"])
 
 
 class MeanOfLastEpochs:

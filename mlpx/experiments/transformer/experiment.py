@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from mlpx.experiments.transformer import model, tasks
-from mlpx.experiments.transformer.candidates import BestWeights, Candidate, MeanOfLastEpochs
+from mlpx.experiments.transformer.candidates import Candidate, MeanOfLastEpochs
 from mlpx.experiments.transformer.flat import Flat
 from mlpx.experiments.transformer.meter import EpochMeter
 from mlpx.experiments.transformer.optimizers import Optimizer
@@ -26,6 +26,7 @@ from mlpx.training.experiment import Experiment, Learned, Outcome, State, Values
 from mlpx.training.randomness import generator
 from mlpx.training.schedules import learning_rate
 from mlpx.training.states import restore
+from mlpx.training.stopping import VAL_LOSS, BestRow
 
 SHOWN = 20  # translations in translations.txt
 EASY_TO_SEE = range(8, 15)  # words of the sentence whose attention is drawn
@@ -52,7 +53,9 @@ class Translation(Experiment[TransformerSettings]):
         self._quality = f"val_{self.task.quality}"
         self._epoch = 0  # that is trained, or was trained last
         self._meter = EpochMeter(device)
-        self._best = BestWeights(self._flat.gradient)
+        kept = {"best": self._flat.weights.detach()}
+        self._best = self.best = BestRow(kept, eval_every=settings.eval_every, patience=settings.patience)
+        self._best_quality = 0.0
         averages = settings.average_last > 1
         self._mean = MeanOfLastEpochs(self._flat.gradient, settings.epochs, settings.average_last) if averages else None
 
@@ -147,8 +150,9 @@ class Translation(Experiment[TransformerSettings]):
 
     def remember(self, epoch: int, values: Mapping[str, Values]) -> None:
         """Keep the weights of ``epoch`` if they have the lowest validation loss so far."""
-        (loss,), (quality,) = values["val_loss"], values[self._quality]
-        self._best.offer(epoch, loss, quality, self._flat.weights.detach())
+        (loss,), (quality,) = values[VAL_LOSS], values[self._quality]
+        if self._best.offer(epoch, loss):
+            self._best_quality = quality
 
     def state(self) -> State:
         """The weights, the optimizer's state, the running sums, and the best weights so far."""
@@ -157,6 +161,7 @@ class Translation(Experiment[TransformerSettings]):
             **self._optimizer.state,
             **self._meter.state(),
             **self._best.state(),
+            "best_quality": self._best_quality,
             **(self._mean.state() if self._mean else {}),
         }
 
@@ -164,12 +169,13 @@ class Translation(Experiment[TransformerSettings]):
         """See :meth:`Experiment.load_state`."""
         restore(self.state(), state, "checkpoint", "Start the run anew.")
         self._best.take_numbers(state)
+        self._best_quality = float(state["best_quality"])
         if self._mean:
             self._mean.take_numbers(state)
 
-    def outcome(self, last: Mapping[str, float]) -> Outcome:
+    def outcome(self, row: Mapping[str, float]) -> Outcome:
         """The weights that validate best, their metrics, and their translations."""
-        chosen = self._choose(last)
+        chosen = self._choose(row)
         settings = self.settings
         tuned = settings.tune_length_penalty
         length_penalty = self._scorer.best_length_penalty(settings.beam) if tuned else settings.length_penalty
@@ -193,22 +199,22 @@ class Translation(Experiment[TransformerSettings]):
             pictures=self._pictures(outputs),
         )
 
-    def _choose(self, last: Mapping[str, float]) -> Candidate:
+    def _choose(self, row: Mapping[str, float]) -> Candidate:
         """Put the weights of the lowest validation loss into the model: the last ones, a mean, or earlier ones.
 
         Quality has no say in it: BLEU on a thousand sentences varies more from epoch to epoch than the candidates do.
         """
         weights = self._flat.weights.detach().clone()
-        candidates = [Candidate(f"epoch {last['epoch']:.0f}", last["val_loss"], last[self._quality], weights)]
+        candidates = [Candidate(f"epoch {row['epoch']:.0f}", row[VAL_LOSS], row[self._quality], weights)]
         if self._mean:
             mean = self._mean.mean()
             self._flat.copy_(mean)
             candidates.append(
                 Candidate(f"the mean of the last {self._mean.count} epochs", *self._scorer.validate(), mean)
             )
-        best = self._best.candidate()
-        if best:
-            candidates.append(best)
+        best = self._best
+        if best.epoch:
+            candidates.append(Candidate(f"epoch {best.epoch}", best.loss, self._best_quality, best.copies["best"]))
         chosen = min(candidates, key=lambda candidate: candidate.loss)
         self._flat.copy_(chosen.weights)
         return chosen

@@ -13,6 +13,7 @@ from mlpx.settings.base import (
     DataDir,
     Epochs,
     EvalEvery,
+    Patience,
     Seed,
     Settings,
     absolute,
@@ -157,6 +158,7 @@ class TransformerSettings(Settings):
         ),
     ] = 0.0
     eval_every: EvalEvery = 1
+    patience: Patience = 0
 
     @property
     def label(self) -> str:
@@ -170,10 +172,20 @@ class TransformerSettings(Settings):
 
     @property
     def why_not_extendable(self) -> str | None:
-        """Why a run may not go on to more epochs: they would change its learning rates, or the mean of its weights."""
+        """Why a run may not go on to more epochs: they would change its learning rates, or the mean of its weights.
+
+        One with patience has ended where that decided.
+        """
+        if self.patience:
+            return "its patience decides when it ends"
         if self.schedule == "linear":
             return "its learning rates depend on how many it has"
         return "the mean of its weights depends on how many it has" if self.average_last > 1 else None
+
+    @property
+    def may_stop_early(self) -> bool:
+        """With patience."""
+        return self.patience > 0
 
     @field_validator(*FILES)
     @classmethod
@@ -204,6 +216,13 @@ class TransformerSettings(Settings):
     def _is_another_language(cls, value: str, info: ValidationInfo) -> str:
         if value == info.data.get("source") and info.data.get("task") == "multi30k":
             raise ValueError("Give another language than --source.")
+        return value
+
+    @field_validator("patience")
+    @classmethod
+    def _keeps_the_best_row(cls, value: int, info: ValidationInfo) -> int:
+        if value and info.data.get("average_last", 1) > 1:
+            raise ValueError("Leave it out, or --average-last: a training that stops early has no known last epochs.")
         return value
 
     @field_validator("d_model")
