@@ -1,15 +1,30 @@
-"""Kill runs by SIGKILL at random moments, resume them, and compare them bit for bit with an undisturbed run.
+"""Kill runs or sweeps at random moments, resume them, and compare them bit for bit with undisturbed ones.
 
     python benchmarks/kill_storm.py [--kills 50] [--seed 0] -- poly --degree 5 --epochs 40000 --eval-every 100
+    python benchmarks/kill_storm.py [--by kill] -- sweep poly --degree 3..8 --epochs 4000 --eval-every 40
 
-The words after ``--`` are an mlpx training command. Checkpoints are saved every 0.2 seconds. A kill comes at a random
-moment after the run's ``config.toml`` was written and before the run ends. A run is equal if it has the same bytes in
-``weights.safetensors``, and the same rows in ``metrics.csv`` apart from the columns that a clock measures. Exits 1 if a
-run differs.
+The words after ``--`` are an mlpx training command, or a sweep of a few runs. Checkpoints are saved every 0.2 seconds.
+A run is equal if it has the same bytes in ``weights.safetensors``, and the same rows in ``metrics.csv`` apart from the
+columns that a clock measures. Exits 1 if a run differs or a check fails.
+
+A run gets SIGKILL after its ``config.toml`` was written and before it ends. A sweep is disturbed between the start of
+its process and its end, thus also while its folders are laid out; the moment is random, or follows the end of a random
+number of its runs at random. With ``--by``:
+
+- kill: SIGKILL to the sweep's process, to one of the runs, or to all processes of the sweep;
+- ctrl-c: Ctrl-C in a terminal, in which a shell loop must stop too;
+- twice: Ctrl-C, and again a second later;
+- term: SIGTERM to the sweep's process;
+- all: SIGINT or SIGTERM to the sweep's process and to its runs at once;
+- hup: the terminal is closed.
+
+Ten seconds later no process of the sweep may be left, and, but after SIGKILL or a second Ctrl-C, each run must have
+finished, been interrupted, or not begun. Then the same command, or ``mlpx resume``, must complete the sweep, and must
+not touch what had finished. As short runs would end by themselves, there is for each fifth sweep another one whose runs
+have no end; it is only looked at after ten seconds.
 """
 
 import argparse
-import csv
 import json
 import random
 import subprocess
@@ -18,14 +33,7 @@ import tempfile
 import time
 from pathlib import Path
 
-CLOCKED = {"seconds", "tokens_per_second"}
-
-
-def outcome(run: Path) -> tuple[bytes, list[dict[str, str]]]:
-    """The bytes of the weights' file, and the rows without the columns that a clock measures."""
-    with open(run / "metrics.csv") as file:
-        rows = [{k: v for k, v in row.items() if k not in CLOCKED} for row in csv.DictReader(file)]
-    return (run / "weights.safetensors").read_bytes(), rows
+from kill_storm_sweeps import WAYS, outcome, storm
 
 
 def start(command: list[str], runs: Path) -> tuple[subprocess.Popen[bytes], Path]:
@@ -38,17 +46,9 @@ def start(command: list[str], runs: Path) -> tuple[subprocess.Popen[bytes], Path
     sys.exit(f"no run was started: exit code {process.returncode}")
 
 
-def main() -> None:
-    """Kill and resume the runs, and print how many are equal."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kills", type=int, default=50)
-    parser.add_argument("--seed", type=int, default=0, help="seed of the random moments")
-    parser.add_argument("arguments", nargs="+")
-    options = parser.parse_args()
-    mlpx = [sys.executable, "-m", "mlpx"]
-    command = [*mlpx, *options.arguments, "--checkpoint-every", "0.2"]
-    moments = random.Random(options.seed)  # noqa: S311
-
+def storm_of_runs(mlpx: list[str], arguments: list[str], kills: int, moments: random.Random) -> bool:
+    """Kill and resume the runs, and print how many are equal; returns whether all are."""
+    command = [*mlpx, *arguments, "--checkpoint-every", "0.2"]
     with tempfile.TemporaryDirectory() as folder:
         process, run = start(command, Path(folder) / "undisturbed")
         began = time.monotonic()
@@ -59,7 +59,7 @@ def main() -> None:
         print(f"undisturbed: {duration:.2f} s, {len(expected[1])} rows")
 
         equal = from_checkpoint = finished = 0
-        for number in range(options.kills):
+        for number in range(kills):
             process, run = start(command, Path(folder) / str(number))
             moment = moments.uniform(0, duration)
             try:
@@ -76,10 +76,27 @@ def main() -> None:
             verdict = "equal" if same else f"DIFFERENT (exit {resumed.returncode})"
             print(f"{number:3}: killed after {moment:.3f} s, resumed from epoch {epochs}: {verdict}", flush=True)
         print(
-            f"{equal} of {options.kills} equal, {from_checkpoint} of {options.kills} from a checkpoint, "
+            f"{equal} of {kills} equal, {from_checkpoint} of {kills} from a checkpoint, "
             f"{finished} had finished before the kill"
         )
-    sys.exit(equal != options.kills)
+    return equal == kills
+
+
+def main() -> None:
+    """Disturb and resume, and print how many are equal."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", type=int, default=50, help="runs or sweeps")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the random moments")
+    parser.add_argument("--by", choices=WAYS, default="kill", help="how a sweep is disturbed")
+    parser.add_argument("arguments", nargs="+")
+    options = parser.parse_args()
+    mlpx = [sys.executable, "-m", "mlpx"]
+    moments = random.Random(options.seed)  # noqa: S311
+    if options.arguments[0] == "sweep":
+        sys.exit(not storm(mlpx, options.arguments, options.kills, moments, options.by))
+    if options.by != "kill":
+        parser.error("--by: is for sweeps")
+    sys.exit(not storm_of_runs(mlpx, options.arguments, options.kills, moments))
 
 
 if __name__ == "__main__":

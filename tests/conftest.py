@@ -8,6 +8,7 @@ import pytest
 
 pytest.register_assert_rewrite("helpers")  # so that its assertions say what differed
 
+import forks  # noqa: E402
 from helpers import PROGRAM, Program, Result, environment, run_program  # noqa: E402
 
 
@@ -42,3 +43,9 @@ def program(tmp_path: Path) -> Program:
         return Result(done.returncode, done.stdout.decode(), done.stderr.decode())
 
     return run
+
+
+@pytest.fixture(scope="session")
+def fork_server() -> None:
+    """The process from which the tests fork is there, so that sweeps in this process fork from it too."""
+    forks.start_server()

@@ -6,10 +6,12 @@ Where a test is about the start itself (imports, limits of memory, another user)
 import contextlib
 import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
+from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
@@ -27,9 +29,24 @@ PRELOADED = [
     *("numpy.ctypeslib", "pydantic.type_adapter", "typer._adapters", "torch.optim", "torch._dynamo"),
     *("torch.utils.serialization.config", "pytest"),
     *("mlpx.cli.listing", "mlpx.cli.show", "mlpx.cli.compare", "plotille", "scipy.stats"),
+    *("mlpx.cli.sweep", "mlpx.sweeps.effects", "mlpx.plots.effects"),
 ]
 _FORKS = multiprocessing.get_context("forkserver")
 _FORKS.set_forkserver_preload(PRELOADED)
+
+
+STOPPING = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
+
+
+def start_server() -> None:
+    """Start the process that forks, before a sweep in this process starts the same one with less in it.
+
+    As a sweep starts it, it blocks the signals that stop a run, and what it forks takes them up again.
+    """
+    resource_tracker.ensure_running()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
+    forkserver.ensure_running()
+    signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def run_forked(arguments: Sequence[str], folder: Path, env: dict[str, str], given: bytes) -> tuple[int, bytes, bytes]:
@@ -102,6 +119,7 @@ def start_fork(
     arguments: Sequence[str], folder: Path, env: dict[str, str], streams: Sequence[int]
 ) -> ForkServerProcess:
     """Start the program with these descriptors as its standard input, output and error; they stay open here."""
+    start_server()
     ends = [Connection(os.dup(descriptor)) for descriptor in streams]  # what multiprocessing knows how to hand on
     process = _FORKS.Process(target=_become_the_program, args=(list(arguments), folder, env, ends))
     process.start()
@@ -113,6 +131,9 @@ def start_fork(
 def _become_the_program(
     arguments: list[str], folder: Path, env: dict[str, str], ends: "list[Connection[object, object]]"
 ) -> None:
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
+    # A program started anew does not have the folder of the tests' sockets, which a sweep would remove in the end.
+    multiprocessing.current_process()._config.pop("tempdir", None)  # type: ignore[attr-defined]
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(env)

@@ -10,7 +10,7 @@ import pty
 import struct
 import sys
 import termios
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,10 +18,15 @@ import pytest
 from forks import run_forked, start_fork
 
 from mlpx.data.folders import data_folder
-from mlpx.runs import folder
+from mlpx.runs import folder, reading
+from mlpx.runs.events import Notice
+from mlpx.runs.folder import Run
 from mlpx.runs.metrics import Metrics
 from mlpx.settings.base import Settings
 from mlpx.settings.metrics import columns
+from mlpx.sweeps import folder as sweeps
+from mlpx.sweeps.folder import Sweep
+from mlpx.sweeps.request import Request
 
 PROGRAM = (sys.executable, "-m", "mlpx")
 ROOT = Path(__file__).parent.parent
@@ -137,15 +142,44 @@ def write_run(
 ) -> Path:
     """A run folder with these figures as its last row and its final metrics, written by mlpx and without a training."""
     with folder.create(runs_dir, settings, settings.label) as run:
-        run.record_start({"experiment": settings.experiment, "seed": settings.seed, "device": "cpu"})
-        names = [column.name for column in columns(settings.metrics, len(settings.seeds))]
-        file = Metrics(run.path / "metrics.csv", names)
-        file.start()
-        file.append({name: figures.get(name, 0) for name in names})
-        file.close()
-        if status != "running":
-            run.record_end(status, exit_code, figures)
+        _write(run, settings, figures, status, exit_code)
     return run.path
+
+
+def write_sweep(runs_dir: Path, model: type[Settings], asked: Mapping[str, str], **options: Any) -> Sweep:
+    """A sweep of which no run has started."""
+    request = Request(model).updated(asked, options)
+    design = request.design()
+    return sweeps.create(runs_dir, sweeps.name_of(design), request, design)
+
+
+def write_result(
+    path: Path, figures: Mapping[str, float], status: str = "finished", exit_code: int = 0, error: str | None = None
+) -> Settings:
+    """What a training would leave in the folder of a run that waits, such as one of a sweep; its settings."""
+    settings = reading.settings_of(path)
+    with Run(path) as run:
+        _write(run, settings, figures, status, exit_code, **({} if error is None else {"error": error}))
+    return settings
+
+
+def _write(
+    run: Run, settings: Settings, figures: Mapping[str, float], status: str, exit_code: int, **facts: Any
+) -> None:
+    run.record_start({"experiment": settings.experiment, "seed": settings.seed, "device": "cpu"})
+    names = [column.name for column in columns(settings.metrics, len(settings.seeds))]
+    file = Metrics(run.path / "metrics.csv", names)
+    file.start()
+    file.append({name: figures.get(name, 0) for name in names})
+    file.close()
+    if status != "running":
+        run.record_end(status, exit_code, figures, **facts)
+
+
+def draws_nothing(*_: object) -> Generator[Notice, None, dict[str, bytes]]:
+    """In place of the method that draws a run's pictures, which takes longer than a short training."""
+    yield from ()
+    return {}
 
 
 # Reading what a run left

@@ -30,6 +30,11 @@ ALL_PAGES = [*PAGES, ROOT / "CHANGELOG.md"]
 SHORTER = [
     (r"^(make [\w-]+)", r"\1 --dry-run"),
     (r"-m pytest", "-m pytest --collect-only --quiet"),
+    (r"mlpx sweep (mlp|transformer) --config .*", r"\g<0> --dry-run"),
+    (r"mlpx sweep poly .*--replicas 100", r"\g<0> --dry-run"),
+    (r"mlpx sweep poly (--degree 1,3,19|--config)", r"mlpx sweep poly --epochs 20 \1"),
+    (r"mlpx sweep mlp (--num-val|--dataset).*", r"\g<0> --dry-run"),
+    (r"mlpx sweep", r"\g<0>"),
     (r"--replicas 100", "--replicas 5"),
     (r"--config configs/mlp-best.toml.*", r"\g<0> --num-train 2000 --epochs 1 --hidden 32"),
     (r"--dataset glyphs", r"\g<0> --epochs 1"),
@@ -54,6 +59,7 @@ RUNS = {
     "ci": "mlp --dataset glyphs --hidden none --epochs 1 --replicas 2",
     "compare": "poly --num-train 20 --epochs 10 --replicas 6 --name few;"
     " poly --num-train 100 --epochs 10 --replicas 6 --name many",
+    "sweeps": "sweep poly --degree 1,3 --seed 0..1 --epochs 10",
     "text": "transformer --task text --num-layers 1 --d-model 16 --epochs 1 --vocab-size 40 --train-src train.en"
     " --train-tgt train.de --val-src val.en --val-tgt val.de --test-src test.en --test-tgt test.de",
 }
@@ -80,7 +86,7 @@ class Command(NamedTuple):
     @property
     def data(self) -> str:
         """The real data set that it needs, if any."""
-        if re.search(r"mlpx mlp|fetch fashion-mnist", self.line) and "glyphs" not in self.line:
+        if re.search(r"mlpx (sweep )?mlp|fetch fashion-mnist", self.line) and "glyphs" not in self.line:
             return "FashionMNIST"
         return "multi30k" if "multi30k" in self.line else ""
 

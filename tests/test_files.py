@@ -24,7 +24,7 @@ def test_what_is_written_is_read_and_leaves_nothing_else(tmp_path: Path) -> None
 def test_an_error_names_the_file_and_leaves_the_old_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
 ) -> None:
-    def fail(source: object, *_: object) -> None:
+    def fail(source: object, *_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(source))
 
     path = tmp_path / "a"

@@ -14,7 +14,8 @@ PACKAGE = ROOT / "mlpx"
 GROUND = {"errors", "files"}
 LOW = {"settings", "data", "plots", *GROUND}
 MAY_IMPORT = {
-    "cli": {"cli", "registry", "runs", "training", *LOW},
+    "cli": {"cli", "registry", "sweeps", "runs", "training", *LOW},
+    "sweeps": {"sweeps", "registry", "runs", "training", *LOW},
     "registry": {"training", "settings"},
     "runs": {"runs", "registry", "training", *LOW},
     "experiments": {"training", *LOW},
@@ -33,7 +34,8 @@ MAY_IMPORT_AN_EXPERIMENT = {
 ONLY_IN = {"typer": {"cli"}, "rich": {"cli"}, "plotille": {"cli"}, "scipy": {"runs"}}
 
 READING = ("runs", "show", "compare")
-COMMANDS = ("poly", "mlp", "transformer", "resume", "evaluate", "predict", "translate", *READING)
+COMMANDS = ("poly", "mlp", "transformer", "resume", "evaluate", "predict", "translate", "sweep", *READING)
+SWEEPS = ("sweep poly", "sweep mlp", "sweep transformer")
 TYPEFACES = "experiments/mlp/glyphs.py"  # matplotlib ships them
 SLOW = ("torch", "matplotlib", "numpy", "scipy", "plotille", "sentencepiece", "sacrebleu")
 
@@ -102,7 +104,7 @@ def test_settings_and_errors_are_free_of_slow_packages() -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--help"], *([name, "--help"] for name in COMMANDS), ["--version"]],
+    [["--help"], *([*name.split(), "--help"] for name in (*COMMANDS, *SWEEPS)), ["--version"]],
 )
 def test_help_is_quick_and_imports_nothing_slow(arguments: list[str]) -> None:
     code = (
@@ -144,7 +146,7 @@ def test_shell_completion_imports_nothing_slow(program: Program) -> None:
 def test_every_command_has_examples_and_every_option_has_help(program: Program) -> None:
     commands = [line.split()[0] for line in program("--help").out.partition("Commands:")[2].splitlines() if line]
     assert commands == [*COMMANDS, "data"]
-    for command in (*COMMANDS, "data fetch"):
+    for command in (*(name for name in COMMANDS if name != "sweep"), *SWEEPS, "data fetch"):
         text = program(*command.split(), "--help", env=environment(COLUMNS="200")).out
         assert "Examples:\n" in text
         assert f"  mlpx {command} " in text

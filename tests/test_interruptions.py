@@ -84,16 +84,17 @@ def test_a_signal_during_the_imports_leaves_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_second_signal_ends_at_once() -> None:
-    code = (
+@pytest.mark.parametrize(("pause", "code"), [(0.55, -signal.SIGINT), (0.1, 0)])
+def test_a_second_signal_ends_at_once_but_for_one_that_comes_with_the_first(pause: float, code: int) -> None:
+    lines = (
         "import os, signal, time\n"
         "from mlpx.training.signals import StopFlag\n"
         "with StopFlag() as stop:\n"
-        "    os.kill(os.getpid(), signal.SIGTERM); time.sleep(0.01); print(stop.signum, flush=True)\n"
-        "    os.kill(os.getpid(), signal.SIGINT); time.sleep(5); print('still here')"
+        f"    os.kill(os.getpid(), signal.SIGTERM); time.sleep({pause}); print(stop.signum, flush=True)\n"
+        "    os.kill(os.getpid(), signal.SIGINT); time.sleep(0.1); print(stop.signum)"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert (done.stdout, done.returncode) == ("15\n", -signal.SIGINT)
+    done = subprocess.run([sys.executable, "-c", lines], capture_output=True, text=True)
+    assert (done.stdout, done.returncode) == ("15\n" if code else "15\n15\n", code)
 
 
 def test_a_run_under_nohup_outlives_a_hangup(tmp_path: Path, undisturbed: Outcome) -> None:

@@ -14,7 +14,7 @@ import typer
 
 import mlpx
 from mlpx import registry
-from mlpx.cli import options, reading_commands, streams
+from mlpx.cli import options, reading_commands, streams, sweep_commands
 from mlpx.cli.options import examples
 from mlpx.errors import Bug, Interrupted, MachineError, MlpxError, UsageError, as_mlpx_error
 from mlpx.runs import folder, reading
@@ -37,13 +37,15 @@ def run(arguments: Sequence[str]) -> int:
     """Run a command line and return its exit code; a run that a signal stopped ends the process by that signal."""
     with streams.protected():
         try:
-            return int(app(args=list(arguments), prog_name="mlpx", standalone_mode=False) or 0)
+            return int(_command(args=list(arguments), prog_name="mlpx", standalone_mode=False) or 0)
         except typer.TyperException as error:
             known: MlpxError = UsageError("usage", error.format_message().strip(), "See 'mlpx --help'.")
         except Exception as error:
             known = as_mlpx_error(error) or Bug(error, "Run it again with --debug to see where.")
             if "--debug" in arguments:
                 traceback.print_exc()
+        if isinstance(known, UsageError):
+            known = options.several_values(arguments) or known
         if isinstance(known, Interrupted):
             print(known, file=sys.stderr, flush=True)
             die_by(known.signum)
@@ -94,6 +96,9 @@ for _experiment in registry.EXPERIMENTS:
     add_training_command(registry.settings_class(_experiment))
 
 
+app.add_typer(sweep_commands.commands, name="sweep")
+
+
 def _import(name: str) -> ModuleType:
     """Import the module ``mlpx.cli.name``, which imports torch.
 
@@ -117,17 +122,28 @@ def _import(name: str) -> ModuleType:
 
 @app.command(
     "resume",
-    help="Continue a run from its last checkpoint, bit for bit.",
-    epilog=examples("mlpx resume latest", "mlpx resume 20261123-041530-poly-degree19 --epochs 3000"),
+    help="Continue a run, bit for bit, or the runs of a sweep.",
+    epilog=examples(
+        "mlpx resume latest",
+        "mlpx resume 20261123-041530-poly-degree19 --epochs 3000",
+        "mlpx resume 20261126-101500-poly-sweep-degree --jobs 4",
+    ),
 )
 @options.with_output
 def resume(
-    run: options.RunArgument,
+    run: options.RunOrSweepArgument,
     *,
     epochs: Annotated[int | None, typer.Option(help="Train on to this many epochs, more than the run has.")] = None,
+    jobs: options.Jobs = None,
     output: options.Output,
 ) -> None:
     """``mlpx resume RUN``."""
+    from mlpx.cli.sweep import resume_sweep
+
+    if resume_sweep(run, epochs, jobs, output):
+        return
+    if jobs is not None:
+        raise UsageError("--jobs", f"{run} is a run, and no sweep", "Leave it out.")
     path = reading.find(run, output.runs_dir)
     _import("train").resume(path, epochs, output)
 
@@ -239,3 +255,7 @@ def fetch(
 ) -> None:
     """``mlpx data fetch NAME``."""
     _import("data").fetch(name, data_dir)
+
+
+# It is built at import, so that the runs of a sweep, which are forked from a process that has imported this, need not.
+_command = typer.main.get_command(app)

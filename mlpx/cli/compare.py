@@ -1,4 +1,4 @@
-"""``mlpx compare``: what differs between sides, their metrics side by side, and whether the differences are chance."""
+"""``mlpx compare``: what differs between sides, their metrics, and whether the differences are chance."""
 
 import json
 import math
@@ -6,13 +6,13 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from rich.text import Text
 
 from mlpx.cli import grids, streams
 from mlpx.cli.grids import Cell, Column
-from mlpx.cli.options import Shape
+from mlpx.cli.options import Format, Shape
 from mlpx.cli.tables import GAP, new_console
 from mlpx.errors import CheckFailed, UsageError, printable
 from mlpx.runs import checks, comparing, selecting
@@ -20,12 +20,17 @@ from mlpx.runs.checks import Check
 from mlpx.runs.comparing import Comparison
 from mlpx.runs.folder import finite
 from mlpx.runs.selecting import SEEDS
-from mlpx.runs.sides import Side, read_sides
+from mlpx.runs.sides import BASE, Side, Sides, in_words, read_groups, read_sides
 from mlpx.settings.metrics import Metric, final
 from mlpx.settings.values import in_ranges, to_text
+from mlpx.sweeps import folder
 
 DIFFERENCE, RATIO = "_diff", "_ratio"
 """What follows the name of a metric in ``--check``."""
+MOST_COLUMNS = 3
+"""So many sides have a column each, which fit into 80 characters; of more sides, each has a row."""
+SHORTEST_NAME = 24
+"""The name of such a side is not shortened to less than this many characters."""
 TESTED = ("chance", "more than chance")
 """The verdicts that follow from p."""
 CSV_COLUMNS = (
@@ -47,7 +52,7 @@ def compare(
     """Print how each side compares with the first.
 
     Args:
-        references: Two or more, each of a run or of a folder of runs.
+        references: Two or more, each of a run or of a folder of runs; or a sweep, whose groups are the sides.
         where: Conditions on the runs of every side.
         columns: The metrics to compare, separated by commas; without any, the main ones that all sides have.
         check: Conditions on differences and ratios of means.
@@ -61,7 +66,7 @@ def compare(
         UsageError: An option cannot be used, or the sides cannot be compared.
     """
     asked = [checks.parse(text) for text in check]
-    sides, seeds, warnings, notes = read_sides(references, where, runs_dir)
+    sides, seeds, warnings, notes, told = _sides(references, where, runs_dir)
     for warning in warnings:
         streams.warn(warning)
     for note in notes:
@@ -76,15 +81,34 @@ def compare(
             streams.note(f"{metric.title}: no finite value on every side, left out: seeds {in_ranges(left_out)}")
     by_metric = {metric: [each for each in comparisons if each.metric == metric.name] for metric in metrics}
     shown = {metric: of_metric for metric, of_metric in by_metric.items() if of_metric}
-    _write(_Result(sides, shown), shape, show_all=show_all)
+    _write(_Result(sides, shown, told), shape, show_all=show_all)
     _require(asked, sides)
 
 
+def _sides(references: Sequence[str], where: Sequence[str], runs_dir: Path) -> Sides:
+    """The sides that the references mean; of a single sweep, its groups over seeds."""
+    path = folder.find(references[0], runs_dir) if len(references) == 1 else None
+    if path is None:
+        return read_sides(references, where, runs_dir)
+    sweep = folder.read(path)
+    base = sweep.design.cells[0] if sweep.request.options.one_at_a_time else None
+    return read_groups(path, sweep.runs(), sweep.design.varying, base, where)
+
+
 class _Result(NamedTuple):
-    """What is shown: the sides, and for each metric the comparison of each side but the first with the first."""
+    """What is shown: the sides, and for each metric the comparison of each side but the first with the first.
+
+    The names of the sides say the settings ``told``.
+    """
 
     sides: Sequence[Side]
     by_metric: Mapping[Metric, Sequence[Comparison]]
+    told: Sequence[str]
+
+    @property
+    def has_rows(self) -> bool:
+        """Whether there are so many sides that each has a row."""
+        return len(self.sides) > MOST_COLUMNS
 
     @property
     def comparisons(self) -> list[Comparison]:
@@ -125,48 +149,33 @@ def _require(asked: Sequence[Check], sides: Sequence[Side]) -> None:
             f"{check}{of} does not hold, it is {figures[check.metric]}" for check in asked if not check.holds(figures)
         ]
     if failed:
-        raise CheckFailed("check", "; ".join(failed), f"See {' and '.join(str(side.path) for side in others)}.")
+        places = dict.fromkeys(str(side.path) for side in others)
+        raise CheckFailed("check", "; ".join(failed), f"See {' and '.join(places)}.")
 
 
 def _write(result: _Result, shape: Shape, *, show_all: bool) -> None:
     if shape == "json":
         for comparison in result.comparisons:
-            print(json.dumps(finite(_as_json(comparison)), allow_nan=False))
+            print(json.dumps(finite(comparison.as_json()), allow_nan=False))
     elif shape == "csv":
         grids.write([Column("", "", [Cell(values=row) for row in _csv_rows(result)])], shape)
     elif shape == "latex":
-        grids.write(_columns(result.sides, _metric_rows(result)), shape)
+        rows = _metric_rows(result)
+        grids.write(_row_a_side(result.sides, {}, rows) if result.has_rows else _columns(result.sides, rows), shape)
     elif shape != "quiet":
-        rows = {**_setting_rows(result.sides, show_all=show_all), **_metric_rows(result)}
-        left_out = grids.write(_columns(result.sides, rows, fitting=shape == "table"), shape)
-        if left_out:
-            streams.note(f"no room for {', '.join(column.name for column in left_out)}: widen the terminal")
+        settings, metrics = _setting_rows(result, show_all=show_all), _metric_rows(result)
+        fitting = shape == "table"
+        if result.has_rows:
+            _write_grid(_row_a_side(result.sides, settings, metrics, fitting=fitting), shape)
+        else:
+            _write_grid(_columns(result.sides, settings | metrics, fitting=fitting), shape)
         _write_words(result, is_markdown=shape == "markdown")
 
 
-def _as_json(comparison: Comparison) -> dict[str, Any]:
-    low, high = comparison.interval or (None, None)
-    return {
-        "metric": comparison.metric,
-        "first": comparison.first,
-        "side": comparison.other,
-        "n": len(comparison.seeds),
-        "seeds": list(comparison.seeds),
-        "first_mean": comparison.first_mean,
-        "first_std": comparison.first_std,
-        "mean": comparison.other_mean,
-        "std": comparison.other_std,
-        "diff": comparison.difference,
-        "ratio": comparison.ratio,
-        "low": low,
-        "high": high,
-        "p": comparison.p,
-        "p_holm": comparison.p_holm,
-        "lower": comparison.lower,
-        "higher": comparison.higher,
-        "fewest": comparison.fewest,
-        "verdict": comparison.verdict,
-    }
+def _write_grid(columns: Sequence[Column], form: Format) -> None:
+    left_out = grids.write(columns, form)
+    if left_out:
+        streams.note(f"no room for {', '.join(column.name for column in left_out)}: widen the terminal")
 
 
 def _csv_rows(result: _Result) -> Iterable[dict[str, object]]:
@@ -175,17 +184,19 @@ def _csv_rows(result: _Result) -> Iterable[dict[str, object]]:
         about = {"metric": first.metric, "side": first.first, "n": len(first.seeds)}
         yield {**about, "mean": first.first_mean, "std": first.first_std}
         for comparison in (first, *others):
-            yield {name: value for name, value in _as_json(comparison).items() if name in CSV_COLUMNS}
+            yield {name: value for name, value in comparison.as_json().items() if name in CSV_COLUMNS}
 
 
 # Tables
 
 
-def _setting_rows(sides: Sequence[Side], *, show_all: bool) -> dict[str, list[Cell]]:
-    """The settings that differ, or all, and the seeds: a row each."""
+def _setting_rows(result: _Result, *, show_all: bool) -> dict[str, list[Cell]]:
+    """The settings that differ, or all, and the seeds: a row each. What the names of the sides tell is left out."""
+    sides = result.sides
     settings = [side.settings for side in sides]
     names = type(settings[0]).model_fields
-    differing = names if show_all else selecting.varying([side.group.records[0] for side in sides])
+    varying = selecting.varying([side.group.records[0] for side in sides])
+    differing = names if show_all else set(varying) - set(result.told)
     rows = {
         name.replace("_", " "): [Cell(printable(to_text(getattr(each, name)))) for each in settings]
         for name in names
@@ -235,11 +246,16 @@ def _fitted(cell: Cell, width: int) -> Cell:
 
 
 def _write_words(result: _Result, *, is_markdown: bool) -> None:
-    """A paragraph a comparison, and how it was made."""
+    """A paragraph a comparison, or, where the sides are many, a table a metric, and how it was made."""
     escaped: Callable[[str], str] = _escaped if is_markdown else str
     console = new_console()
     print()
     for metric, comparisons in result.by_metric.items():
+        if result.has_rows:
+            form: Format = "markdown" if is_markdown else "table"
+            _write_grid(_differences(metric, comparisons, fitting=not is_markdown), form)
+            print()
+            continue
         for comparison in comparisons:
             title, words = escaped(metric.title), _in_words(metric, comparison, escaped(printable(comparison.other)))
             if is_markdown:
@@ -247,10 +263,12 @@ def _write_words(result: _Result, *, is_markdown: bool) -> None:
             else:
                 # On a terminal a paragraph breaks between words; elsewhere it stays one line.
                 console.print(Text.assemble((title, "bold"), f": {words}"), soft_wrap=not sys.stdout.isatty())
-    if is_markdown:
+    if is_markdown and not result.has_rows:
         print()
-    method = _method(result, escaped(printable(result.sides[0].name)))
-    console.print(method, soft_wrap=is_markdown or not sys.stdout.isatty())
+    words = method(result.comparisons, escaped(printable(result.sides[0].name)))
+    console.print(words, soft_wrap=is_markdown or not sys.stdout.isatty())
+    for sentence in _footnotes(result):
+        console.print(escaped(printable(sentence)), soft_wrap=is_markdown or not sys.stdout.isatty())
 
 
 def _escaped(text: str) -> str:
@@ -274,9 +292,13 @@ def _in_words(metric: Metric, comparison: Comparison, other: str) -> str:
     begun = f"{other} is {direction} in {count} of {n} seeds, by {size} on average"
     if not tested:
         return f"{begun}. {n} seeds: {too_few}"
-    p = "p < 0.001" if comparison.p_holm < 0.001 else f"p = {comparison.p_holm:.2g}"
     end = "More than chance." if verdict == "more than chance" else "This may be chance."
-    return f"{begun} ({interval}), {p}. {end}"
+    return f"{begun} ({interval}), {p_in_words(comparison)}. {end}"
+
+
+def p_in_words(comparison: Comparison) -> str:
+    """The adjusted p, to two digits."""
+    return "p < 0.001" if comparison.p_holm < 0.001 else f"p = {comparison.p_holm:.2g}"
 
 
 def _in_direction(metric: Metric, difference: float, interval: tuple[float, float] | None) -> tuple[str, str]:
@@ -289,24 +311,93 @@ def _in_direction(metric: Metric, difference: float, interval: tuple[float, floa
     scale, unit = (100 * sign, " percentage points") if metric.kind == "share" else (sign, "")
     size = scale * difference
     if interval is None:
-        return f"{_number(size, size)}{unit}", "no interval: the differences are alike"
+        return f"{number(size, size)}{unit}", "no interval: the differences are alike"
     low, high = sorted(scale * end for end in interval)
     error = max((high - low) / 4, size / 1000)
-    words = f"{comparing.CONFIDENCE * 100:.0f} % interval {_number(low, error)} to {_number(high, error)}"
-    return f"{_number(size, error)}{unit}", words
+    words = f"{comparing.CONFIDENCE * 100:.0f} % interval {number(low, error)} to {number(high, error)}"
+    return f"{number(size, error)}{unit}", words
 
 
-def _number(value: float, extent: float) -> str:
+def number(value: float, extent: float) -> str:
     """The value, rounded to the second digit of ``extent``."""
     decimals = 1 - math.floor(math.log10(extent)) if extent > 0 else 0
     return f"{value:.{max(0, decimals)}f}" if decimals <= 6 and abs(value) < 1e6 else f"{value:.3g}"
 
 
-def _method(result: _Result, first: str) -> str:
-    """How the comparisons were made."""
-    parts = ["Paired by seed" + (f", each side with {first}" if len(result.sides) > 2 else "")]
-    if any(comparison.verdict in TESTED for comparison in result.comparisons):
-        count = len(result.comparisons)
+def method(comparisons: Sequence[Comparison], first: str) -> str:
+    """How the comparisons with the side of that name were made."""
+    several = len({comparison.other for comparison in comparisons}) > 1
+    parts = ["Paired by seed" + (f", each side with {first}" if several else "")]
+    if any(comparison.verdict in TESTED for comparison in comparisons):
+        count = len(comparisons)
         holm = f", adjusted by Holm's method for {count} comparisons" if count > 1 else ""
         parts += [f"p by flipping the signs of the differences{holm}", "intervals by bootstrap (BCa)"]
     return "; ".join(parts) + "."
+
+
+# Many sides
+
+
+def _row_a_side(
+    sides: Sequence[Side],
+    settings: Mapping[str, Sequence[Cell]],
+    metrics: Mapping[str, Sequence[Cell]],
+    *,
+    fitting: bool = False,
+) -> list[Column]:
+    """A column for the names of the sides, and one for each setting and metric; metrics are the last to be left out."""
+    ranks = {name: rank for rank, name in enumerate([*metrics, *[*settings][::-1]], 1)}
+    columns = [Column(name, name, cells, ranks[name]) for name, cells in [*settings.items(), *metrics.items()]]
+    return [_names("", [side.name for side in sides], columns[len(settings) :], fitting=fitting), *columns]
+
+
+def _names(title: str, names: Sequence[str], others: Sequence[Column], *, fitting: bool) -> Column:
+    """A column of names; on a terminal they are shortened so that there is room for the others."""
+    texts = [printable(name) for name in names]
+    if fitting and sys.stdout.isatty():
+        room = max(SHORTEST_NAME, new_console().width - sum(column.width + len(GAP) for column in others))
+        texts = [grids.shortened(text, room) for text in texts]
+    return Column(title, title, [Cell(text) for text in texts], is_text=True)
+
+
+def _differences(metric: Metric, comparisons: Sequence[Comparison], *, fitting: bool) -> list[Column]:
+    """A row for each side but the first: the direction and size of its difference, the interval and p."""
+    rows = [_difference(metric, comparison) for comparison in comparisons]
+    against = f"against {printable(comparisons[0].first)}"
+    if fitting and sys.stdout.isatty():
+        against = grids.shortened(against, max(SHORTEST_NAME, *(len(row[0]) for row in rows)))
+    titles = (against, f"{comparing.CONFIDENCE * 100:.0f} % interval", "p")
+    columns = [
+        Column(title, title, [Cell(row[number]) for row in rows], rank, is_text=rank == 1)
+        for number, (title, rank) in enumerate(zip(titles, (1, 3, 2), strict=True))
+        if any(row[number] for row in rows)
+    ]
+    return [_names(metric.title, [each.other for each in comparisons], columns, fitting=fitting), *columns]
+
+
+def _difference(metric: Metric, comparison: Comparison) -> tuple[str, str, str]:
+    """The direction and size of a difference, its interval, and p, with a mark where it is more than chance."""
+    if comparison.verdict == "none":
+        return "equal up to rounding", "", ""
+    tested, n = comparison.verdict in TESTED, len(comparison.seeds)
+    size, interval = _in_direction(metric, comparison.difference, comparison.interval if tested else None)
+    direction, count = ("lower", comparison.lower) if comparison.difference < 0 else ("higher", comparison.higher)
+    words = f"{direction}{f' in {count} of {n},' if n > 1 else ''} by {size.replace('percentage ', '')}"
+    if not tested:
+        return words, "", ""
+    mark = " *" if comparison.verdict == "more than chance" else "  "
+    return words, interval.partition("interval")[2].strip(": "), p_in_words(comparison)[2:].removeprefix("= ") + mark
+
+
+def _footnotes(result: _Result) -> list[str]:
+    """What the tables leave to be said."""
+    said = []
+    if result.has_rows:
+        verdicts = {comparison.verdict for comparison in result.comparisons}
+        said += ["* is more than chance."] if "more than chance" in verdicts else []
+        too_few = {len(each.seeds): each.fewest for each in result.comparisons if each.verdict == "too few"}
+        for n, fewest in too_few.items():
+            said.append(f"{'1 seed is' if n == 1 else f'{n} seeds are'} too few to tell; {fewest} are the fewest.")
+    if result.told and result.sides[0].name == BASE:
+        said.append(f"{BASE.capitalize()} has {in_words(result.sides[0].settings, result.told)}.")
+    return said

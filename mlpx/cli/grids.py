@@ -121,7 +121,7 @@ def _marked(cell: Cell, escaped: Callable[[str], str], mark: str) -> str:
 
 def _write_table(columns: Sequence[Column]) -> list[Column]:
     console = new_console()
-    shown = _fitting(columns, console.width) if sys.stdout.isatty() else list(columns)
+    shown = fitting(columns, console.width) if sys.stdout.isatty() else list(columns)
     widths = [column.width for column in shown]
     rule = "-" if console.options.ascii_only else "─"
     heads = [Cell(column.title) for column in shown]
@@ -153,7 +153,7 @@ def _padded(column: Column, cell: Cell, width: int) -> str:
     return cell.text + space if column.is_text else space + cell.text
 
 
-def _fitting(columns: Sequence[Column], width: int) -> list[Column]:
+def fitting(columns: Sequence[Column], width: int) -> list[Column]:
     """The columns that fit into ``width``: some are left out, and if that is not enough, texts are shortened."""
     kept = list(columns)
     while _total(kept) > width and any(column.rank for column in kept):

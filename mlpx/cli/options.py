@@ -5,28 +5,46 @@ settings, so the signatures of the training commands are made from them: :func:`
 replace one parameter of a function, ``typed`` or ``output``, by the options that it stands for.
 """
 
+import contextlib
 import inspect
+import itertools
 import math
-from collections.abc import Callable
+import shlex
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
+from pydantic.fields import FieldInfo
 
+from mlpx import registry
 from mlpx.errors import UsageError
 from mlpx.runs import checks
+from mlpx.settings import values
 from mlpx.settings.base import ReplicatedSettings, Settings, allowed, is_list, item
+from mlpx.settings.values import to_text
 
 Command = Callable[..., None]
 
 RunArgument = Annotated[
-    str, typer.Argument(metavar="RUN", help="Run folder: its path, its name in the runs folder, or latest.")
+    str,
+    typer.Argument(metavar="RUN", help="Run folder: its path, its name in the runs folder (SWEEP/RUN), or latest."),
+]
+RunOrSweepArgument = Annotated[
+    str,
+    typer.Argument(metavar="RUN", help="Folder of a run or a sweep: its path, its name in the runs folder, or latest."),
 ]
 Device = Annotated[
     str, typer.Option(help="Device to compute on: auto (CUDA where there is a GPU), cpu, cuda or cuda:N.")
 ]
 RunsDir = Annotated[Path, typer.Option(envvar="MLPX_RUNS_DIR", help="Folder that holds the run folders.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON Lines and nothing else.")]
+Jobs = Annotated[
+    int | None,
+    typer.Option(
+        min=1, max=10_000, metavar="<int>", help="Runs of a sweep at a time.  [default: as many as cores or GPUs]"
+    ),
+]
 Debug = Annotated[bool, typer.Option("--debug", help="Print the traceback of an error.")]
 
 
@@ -90,13 +108,13 @@ class Output:
 
 
 def with_output(command: Command) -> Command:
-    """``command``, whose parameter ``output`` is replaced by the output options."""
+    """``command``, whose parameter ``output`` is replaced by the options of its class, such as :class:`Output`."""
     own = dict(inspect.signature(command).parameters)
-    own.pop("output")
-    options = inspect.signature(Output).parameters
+    kind = own.pop("output").annotation
+    options = inspect.signature(kind).parameters
 
     def wrapper(**given: Any) -> None:
-        output = Output(**{name: given.pop(name) for name in options})
+        output = kind(**{name: given.pop(name) for name in options})
         command(**given, output=output)
 
     return _with_signature(wrapper, [*own.values(), *options.values()])
@@ -119,6 +137,49 @@ def with_settings(model: type[Settings]) -> Callable[[Command], Command]:
     return decorate
 
 
+def with_values(model: type[Settings]) -> Callable[[Command], Command]:
+    """Replace the parameter ``typed`` of a command, the values that were typed, by an option for each setting.
+
+    The values stay texts, and ``typed`` has them in the order in which they were typed.
+    """
+    options = {parameter.name: parameter for parameter in _value_parameters(model)}
+    context = inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
+
+    def decorate(command: Command) -> Command:
+        own = dict(inspect.signature(command).parameters)
+        own.pop("typed")
+
+        def wrapper(**given: Any) -> None:
+            # The parameters of the context are in the order of the command line.
+            order = list(given.pop("context").params)
+            texts = {name: given.pop(name) for name in sorted(options, key=order.index)}
+            command(typed={name: text for name, text in texts.items() if text is not None}, **given)
+
+        return _with_signature(wrapper, [context, *options.values(), *own.values()])
+
+    return decorate
+
+
+def several_values(arguments: Sequence[str]) -> UsageError | None:
+    """The error for a training command with several values of a setting, which names the sweep that trains them.
+
+    Args:
+        arguments: The command line of any command, which was refused.
+    """
+    experiment, *words = arguments or [""]
+    if experiment not in registry.EXPERIMENTS:
+        return None
+    fields = registry.settings_class(experiment).model_fields
+    for word, following in itertools.pairwise([*words, ""]):
+        option, _, text = word.partition("=") if "=" in word else (word, "", following)
+        field = fields.get(option.removeprefix("--").replace("-", "_"))
+        with contextlib.suppress(UsageError):
+            if field is not None and option.startswith("--") and len(values.parse(field, text, option)) > 1:
+                sweep = shlex.join(["mlpx", "sweep", *arguments])
+                return UsageError(option, f"{text!r} cannot be used", f"For several values: {sweep}")
+    return None
+
+
 def _with_signature(function: Command, parameters: list[inspect.Parameter]) -> Command:
     """``function``, which takes keyword arguments, showing ``parameters`` as its signature for Typer to read."""
     function.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
@@ -127,9 +188,8 @@ def _with_signature(function: Command, parameters: list[inspect.Parameter]) -> C
 
 def _setting_parameters(model: type[Settings]) -> list[inspect.Parameter]:
     """A parameter for each setting, the experiment's own first; each defaults to ``None``, which is "not typed"."""
-    own_first = sorted(model.model_fields.items(), key=lambda item: item[0] in ReplicatedSettings.model_fields)
     parameters = []
-    for name, field in own_first:
+    for name, field in _own_first(model):
         kind, metavar, values, default = field.annotation, None, allowed(field), str(field.default)
         if kind is bool:
             default = default.lower()
@@ -146,6 +206,25 @@ def _setting_parameters(model: type[Settings]) -> list[inspect.Parameter]:
         annotation = Annotated[kind | None, option]  # type: ignore[valid-type]
         parameters.append(inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation))
     return parameters
+
+
+def _value_parameters(model: type[Settings]) -> list[inspect.Parameter]:
+    """A parameter of text for each setting, the experiment's own first; each defaults to ``None``."""
+    parameters = []
+    for name, field in _own_first(model):
+        shown = to_text(field.default)
+        text = f"{field.description}: {allowed(field)}" if field.annotation is not str else str(field.description)
+        text += f".  [default: {shown}]" if shown else "."
+        metavar = "<text>" if field.annotation is str else "<values>"
+        option = typer.Option("--" + name.replace("_", "-"), help=text, show_default=False, metavar=metavar)
+        annotation = Annotated[str | None, option]
+        parameters.append(inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation))
+    return parameters
+
+
+def _own_first(model: type[Settings]) -> list[tuple[str, FieldInfo]]:
+    """The settings, those of the experiment alone before those that every experiment has."""
+    return sorted(model.model_fields.items(), key=lambda item: item[0] in ReplicatedSettings.model_fields)
 
 
 def _parsed(model: type[Settings], name: str, typed: Any) -> Any:

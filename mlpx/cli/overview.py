@@ -1,18 +1,17 @@
 """The overview that ``mlpx show`` prints: what a run was, its curves, its figures, and how to repeat it."""
 
 import os
-import shlex
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from rich.cells import cell_len
 from rich.text import Text
 
 from mlpx.cli import curves
 from mlpx.cli.curves import Curve, Scale
+from mlpx.cli.layout import Layout, labeled, titled, typed
 from mlpx.cli.tables import new_console
 from mlpx.cli.times import ago, duration
 from mlpx.errors import CheckFailed, printable
@@ -27,12 +26,10 @@ STYLES = {"finished": "bold green", "running": "bold cyan", "diverged": "bold re
 """The style of a status; the others are yellow."""
 MIN_PLOT, GOOD_PLOT = 8, 10
 """Lines that a plot always has, and lines for which what can be spared gives way."""
-MIN_WIDTH = 20
 MAX_WARNINGS, MAX_PICTURES = 2, 6
 """At most so many are shown."""
 MAX_NUMBER = 1e9
 """No run has more epochs, or takes more seconds."""
-GAP = "   "
 
 Rows = Mapping[str, Sequence[float]]
 
@@ -52,9 +49,9 @@ class Overview:
 
         One line is left to the prompt, or, where something like ``watch`` reads the output, two to its head.
         """
-        self._width = max(width, MIN_WIDTH)
         self._height = height - (1 if sys.stdout.isatty() else 2)
         self._console = new_console()
+        self._layout = Layout(self._console, width)
         self._ascii_only = self._console.options.ascii_only
 
     def print(self, record: Record, facts: Facts, metrics: Sequence[Metric], rows: Rows) -> None:
@@ -68,14 +65,14 @@ class Overview:
         """
         main, others = _figures(record)
         above = [
-            Part(self._filled(_title(record), 2, gap=" ", end="...")),
-            Part(self._wrapped(_status(record, facts), 2)),
-            Part(self._filled(_machine(facts), 1, gap=", ")),
+            Part(self._layout.filled(_title(record), 2, gap=" ", end="...")),
+            Part(self._layout.wrapped(_status(record, facts), 2)),
+            Part(self._layout.filled(_machine(facts), 1, gap=", ")),
         ]
         below = [
-            Part(self._filled(main, 2)),
-            Part(self._filled(others, 1), rank=2),
-            *(Part(self._wrapped(text, 3)) for text in _words(facts)),
+            Part(self._layout.filled(main, 2)),
+            Part(self._layout.filled(others, 1), rank=2),
+            *(Part(self._layout.wrapped(text, 3)) for text in _words(facts)),
             Part([Text()], rank=1),
             *(Part([line]) for line in self._place(record)),
             *(Part([line], rank) for line, rank in _commands(record)),
@@ -87,9 +84,9 @@ class Overview:
                 Text.assemble((_axis(record, metrics), "bold")),
                 *curves.legend(drawn, scale, ascii_only=self._ascii_only),
             ]
-            above += [Part([Text()], rank=1), Part(self._filled(entries, 3))]
+            above += [Part([Text()], rank=1), Part(self._layout.filled(entries, 3))]
             above, below, height = self._fitting(above, below)
-            plot = curves.draw(drawn, scale, self._width, height, ascii_only=self._ascii_only)
+            plot = curves.draw(drawn, scale, self._layout.width, height, ascii_only=self._ascii_only)
             above.append(Part(plot or [Text("no value that can be drawn", "dim")]))
         for part in (*above, *below):
             for line in part.lines:
@@ -98,51 +95,27 @@ class Overview:
     def _place(self, record: Record) -> list[Text]:
         """The pictures and where they lie, in one line if there is room for it."""
         pictures = _pictures(record.path)
-        folder = _labeled("folder", str(record.path))
+        folder = labeled("folder", str(record.path))
         if not pictures:
             return [folder]
-        line = _labeled("pictures", f"{pictures} in {record.path}")
-        return [line] if self._lines(line) == 1 else [*self._wrapped(_labeled("pictures", pictures), 1), folder]
+        line = labeled("pictures", f"{pictures} in {record.path}")
+        return (
+            [line]
+            if self._layout.lines(line) == 1
+            else [*self._layout.wrapped(labeled("pictures", pictures), 1), folder]
+        )
 
     def _fitting(self, above: Sequence[Part], below: Sequence[Part]) -> tuple[list[Part], list[Part], int]:
         """The parts that there is room for above and below the plot, and the lines left to it."""
         rank = max(part.rank for part in (*above, *below))
         while True:
             kept = [[part for part in parts if part.rank <= rank] for parts in (above, below)]
-            height = self._height - sum(self._lines(line) for parts in kept for part in parts for line in part.lines)
+            height = self._height - sum(
+                self._layout.lines(line) for parts in kept for part in parts for line in part.lines
+            )
             if height >= GOOD_PLOT or rank == 0:
-                return kept[0], kept[1], min(max(height, MIN_PLOT), max(GOOD_PLOT, self._width // 4))
+                return kept[0], kept[1], min(max(height, MIN_PLOT), max(GOOD_PLOT, self._layout.width // 4))
             rank -= 1
-
-    def _lines(self, line: Text) -> int:
-        """The lines of the terminal that ``line`` takes."""
-        return max(1, -(-cell_len(line.plain) // self._width))
-
-    def _wrapped(self, text: Text, most: int) -> list[Text]:
-        """``text`` in at most so many lines, broken between words; none if it is empty."""
-        lines = list(text.wrap(self._console, self._width)) if text else []
-        for line in lines:
-            line.rstrip()
-        return self._first(lines, most, "...")
-
-    def _filled(self, entries: Iterable[Text], most: int, gap: str = GAP, end: str = "") -> list[Text]:
-        """The entries, none of them broken, in at most so many lines; ``end`` stands for those that are left out."""
-        lines: list[Text] = []
-        for entry in filter(None, entries):
-            if lines and cell_len(lines[-1].plain) + len(gap) + cell_len(entry.plain) <= self._width:
-                lines[-1].append(gap).append(entry)
-            else:
-                lines.append(entry.copy())
-        return self._first(lines, most, end)
-
-    def _first(self, lines: list[Text], most: int, end: str) -> list[Text]:
-        """The first lines, none wider than the terminal; ``end`` stands for what is left out."""
-        if len(lines) > most:
-            lines[most - 1].truncate(self._width - len(end))
-            lines[most - 1].append(end)
-        for line in lines:
-            line.truncate(self._width)
-        return lines[:most]
 
 
 def _title(record: Record) -> list[Text]:
@@ -152,13 +125,9 @@ def _title(record: Record) -> list[Text]:
     for name in sorted(selecting.varying([record]), key=lambda name: name in ReplicatedSettings.model_fields):
         value = getattr(settings, name)
         text = f".../{Path(value).name}" if name in settings.places else to_text(value)
-        changed.append(printable(f"{name.replace('_', ' ')} {text}"))
+        changed.append(f"{name.replace('_', ' ')} {text}")
     first, *others = changed or ["all settings by default"]
-    texts = [f" {settings.experiment}: {first}", *others]
-    return [
-        Text.assemble((printable(record.path.name), "bold")),
-        *(Text(text if text == texts[-1] else f"{text},") for text in texts),
-    ]
+    return titled(record.path.name, [f" {settings.experiment}: {first}", *others])
 
 
 def _plausible(record: Record, metric: Metric) -> float | None:
@@ -254,18 +223,14 @@ def _words(facts: Facts) -> list[Text]:
 
 def _commands(record: Record) -> list[tuple[Text, int]]:
     """The commands that repeat and continue the run, each with the rank of its part."""
-    settings, place = record.settings, _typed(record.path)
-    config = _typed(record.path / "config.toml")
-    lines = [(_labeled("repeat", f"mlpx {settings.experiment} --config {config}"), 0)]
+    settings, place = record.settings, typed(record.path)
+    config = typed(record.path / "config.toml")
+    lines = [(labeled("repeat", f"mlpx {settings.experiment} --config {config}"), 0)]
     if record.status in ("waiting", "dead", "interrupted", "failed"):
-        lines.append((_labeled("start" if record.status == "waiting" else "resume", f"mlpx resume {place}"), 0))
+        lines.append((labeled("start" if record.status == "waiting" else "resume", f"mlpx resume {place}"), 0))
     if record.is_finished and settings.why_not_extendable is None:
-        lines.append((_labeled("extend", f"mlpx resume {place} --epochs {2 * settings.epochs}"), 3))
+        lines.append((labeled("extend", f"mlpx resume {place} --epochs {2 * settings.epochs}"), 3))
     return lines
-
-
-def _labeled(label: str, text: str) -> Text:
-    return Text.assemble((f"{label:<10}", "dim"), printable(text))
 
 
 def _pictures(path: Path) -> str:
@@ -275,11 +240,3 @@ def _pictures(path: Path) -> str:
         more = [f"{len(names) - MAX_PICTURES} more"] if len(names) > MAX_PICTURES else []
         return ", ".join([*names[:MAX_PICTURES], *more])
     return ""
-
-
-def _typed(path: Path) -> str:
-    """The path as a word of a shell command, relative where it lies in the current folder."""
-    text = str(path)
-    with suppress(OSError, ValueError):
-        text = str(path.relative_to(os.getcwd()))
-    return shlex.quote(f"./{text}" if text.startswith("-") else text)

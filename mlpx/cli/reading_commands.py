@@ -20,9 +20,10 @@ Format = Annotated[options.Format, typer.Option(help="How the table is written."
 
 @commands.command(
     "runs",
-    help="List runs: settings, metrics, status; select and sort them.",
+    help="List runs and sweeps; select, sort and group them.",
     epilog=examples(
         "mlpx runs",
+        "mlpx runs 20261124-103000-poly-sweep-degree --min generalization_loss --first 1 --quiet",
         "mlpx runs --where 'degree == 19' --min test_loss",
         "mlpx runs --over seed --format csv",
         "mlpx predict $(mlpx runs --where 'experiment == mlp' --max test_accuracy --first 1 --quiet) shirt.png",
@@ -31,7 +32,11 @@ Format = Annotated[options.Format, typer.Option(help="How the table is written."
 def list_runs(
     folders: Annotated[
         list[str] | None,
-        typer.Argument(metavar="FOLDER", help="Runs, or folders of runs; without any, the runs folder."),
+        typer.Argument(
+            metavar="FOLDER",
+            help="Sweeps, runs, or folders of them; without any, the runs folder. A sweep named here has a row a run;"
+            " a sweep in a folder is one row, unless --where, --min, --max or --over selects among its runs.",
+        ),
     ] = None,
     where: Where = None,
     min: Annotated[str | None, typer.Option(metavar="<name>", help="Sort by this metric, the lowest first.")] = None,  # noqa: A002
@@ -56,7 +61,7 @@ def list_runs(
 
 
 @commands.command(
-    help="Show a run on one screen: settings, curves, result.",
+    help="Show a run or a sweep on one screen: settings, result.",
     epilog=examples(
         "mlpx show latest",
         "mlpx show latest --curve test_accuracy --curve train_accuracy",
@@ -64,7 +69,7 @@ def list_runs(
     ),
 )
 def show(
-    run: options.RunArgument,
+    run: options.RunOrSweepArgument,
     curve: Annotated[
         list[str] | None,
         typer.Option(metavar="<name>", help="Metric to draw in place of the losses (test_accuracy). Repeatable."),
@@ -84,6 +89,7 @@ def show(
     help="Compare runs seed by seed: what differs, and is it chance?",
     epilog=examples(
         "mlpx compare runs/adam runs/muon",
+        "mlpx compare 20261124-103000-poly-sweep-degree",
         "mlpx compare baseline latest --check 'test_accuracy_diff > -0.005' --format markdown",
     ),
 )
@@ -92,7 +98,8 @@ def compare(
         list[str],
         typer.Argument(
             metavar="RUN",
-            help="Each a run, or a folder of runs that differ in the seed alone; each is compared with the first.",
+            help="Each a run, or a folder of runs that differ in the seed alone; each is compared with the first. Of"
+            " a single sweep, each group of runs that differ in the seed alone.",
         ),
     ],
     where: Where = None,
@@ -114,7 +121,7 @@ def compare(
     json: options.Json = False,
     debug: options.Debug = False,
 ) -> None:
-    """``mlpx compare A B [C…]``."""
+    """``mlpx compare A B [C…]`` and ``mlpx compare SWEEP``."""
     from mlpx.cli.compare import compare
 
     shape = options.shape(format, quiet=quiet, json=json)

@@ -1,11 +1,11 @@
-"""``mlpx show``: a run on one screen, in whatever state it is."""
+"""``mlpx show``: a run or a sweep on one screen, in whatever state it is."""
 
 import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from mlpx.cli import streams
+from mlpx.cli import streams, sweep_overview
 from mlpx.cli.options import Shape
 from mlpx.cli.overview import Overview
 from mlpx.errors import InputError, UsageError, did_you_mean
@@ -15,24 +15,29 @@ from mlpx.runs.metrics import read_columns
 from mlpx.runs.records import Record
 from mlpx.settings.base import Settings
 from mlpx.settings.metrics import EPOCH, Metric, columns
+from mlpx.sweeps import folder
 
 MAX_ROWS = 10_000
 """Of a longer ``metrics.csv`` about so many rows are drawn."""
 
 
 def show(reference: str, curves: Sequence[str], shape: Shape, runs_dir: Path) -> None:
-    """Print a run.
+    """Print a run or a sweep.
 
     Args:
-        reference: The run, as :func:`mlpx.runs.reading.find` takes it.
-        curves: The columns of ``metrics.csv`` to draw; none stands for the losses.
+        reference: The run or the sweep, as :func:`mlpx.runs.reading.find` takes it.
+        curves: The columns of ``metrics.csv`` to draw; none stands for the losses. A sweep has none.
         shape: What is printed: the screen, JSON or the path.
         runs_dir: The runs folder.
 
     Raises:
-        InputError: There is no such run, or its ``config.toml`` or ``run.json`` is broken.
+        InputError: There is no such run, or its ``config.toml``, ``run.json`` or ``sweep.toml`` is broken.
         UsageError: There is no such column.
     """
+    sweep = folder.find(reference, runs_dir)
+    if sweep is not None:
+        _show_sweep(sweep, curves, shape)
+        return
     path = reading.find(reference, runs_dir)
     if shape == "quiet":
         print(path)
@@ -52,6 +57,19 @@ def show(reference: str, curves: Sequence[str], shape: Shape, runs_dir: Path) ->
         Overview(size.columns, size.lines - bool(problem)).print(record, facts, metrics, rows)
     if problem:
         streams.warn(problem)
+
+
+def _show_sweep(path: Path, curves: Sequence[str], shape: Shape) -> None:
+    if curves:
+        raise UsageError("--curve", "a sweep has no curves", f"Give one of its runs, such as {path.name}/RUN.")
+    if shape == "quiet":
+        print(path)
+        return
+    sweep = folder.read(path)
+    if shape == "json":
+        sweep_overview.print_json(sweep)
+    else:
+        sweep_overview.show(sweep, *shutil.get_terminal_size())
 
 
 def _read(path: Path) -> tuple[Record, str]:

@@ -99,6 +99,16 @@ def _drop_impossible_sizes() -> None:
             del os.environ[name]
 
 
+def is_animated() -> bool:
+    """Whether a progress bar may move: only on a terminal, and not where ``TERM`` or ``CI`` speak against it."""
+    return (
+        sys.stdout.isatty()
+        and sys.stderr.isatty()
+        and os.environ.get("TERM", "dumb") not in ("", "dumb", "unknown")
+        and not os.environ.get("CI")
+    )
+
+
 def note(text: str) -> None:
     """Print what is good to know, in one line on stderr."""
     print(f"note: {printable(text)}", file=sys.stderr, flush=True)

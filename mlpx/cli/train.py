@@ -1,9 +1,11 @@
 """Carrying out a run: a new one, or one that goes on. Imports torch, so it is imported late."""
 
+import contextlib
 import shlex
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -36,7 +38,7 @@ def train(settings: Settings, name: str, output: Output) -> None:
     with devices.threads(experiment_class.num_threads):
         experiment = experiment_class(settings, device)
         with StopFlag() as stop, folder.create(output.runs_dir, settings, name) as run:
-            run.document = {"command": shlex.join(["mlpx", *sys.argv[1:]]), "resumed_from_epoch": []}
+            run.document = _new_document()
             _execute(run, experiment, device, output, stop)
 
 
@@ -48,7 +50,8 @@ def resume(path: Path, epochs: int | None, output: Output) -> None:
     """
     with Run(path) as run:
         run.document = reading.document_of(run.path)
-        settings = resuming.extend(reading.settings_of(run.path), epochs)
+        before = reading.settings_of(run.path)
+        settings = resuming.extend(before, epochs)
         experiment_class = registry.experiment_class(settings.experiment)
         _require_known(output.checks, experiment_class, settings)
         metrics = reading.metrics_of(run.document)
@@ -56,19 +59,45 @@ def resume(path: Path, epochs: int | None, output: Output) -> None:
         if stopped_early or metrics.get("epoch") == settings.epochs:
             _report_finished(run, settings, metrics, output)
             return
-        device = devices.choose(output.device)
-        checkpoint, warnings = resuming.read_checkpoint(run, settings)
+        # A run that was killed at once has a table without a row, and no document.
+        begun = bool(run.document) or (run.path / "metrics.csv").exists()
+        if not run.document:
+            run.document = _new_document()
+        with _recording_failure(run):
+            device = devices.choose(output.device)
+            checkpoint, warnings = resuming.read_checkpoint(run, settings)
         for warning in warnings:
             streams.warn(warning)
         with devices.threads(experiment_class.num_threads):
-            experiment = experiment_class(settings, device)
-            if checkpoint is not None:
-                resuming.restore(experiment, checkpoint)
+            with _recording_failure(run):
+                experiment = experiment_class(settings, device)
+                if checkpoint is not None:
+                    resuming.restore(experiment, checkpoint)
             with StopFlag() as stop:
                 run.tidy()
-                run.write_settings(settings)
-                run.add_resumption(checkpoint.point.position.epoch if checkpoint else 0)
+                if settings != before:
+                    run.write_settings(settings)
+                if begun:
+                    run.add_resumption(checkpoint.point.position.epoch if checkpoint else 0)
                 _execute(run, experiment, device, output, stop, checkpoint)
+
+
+def _new_document() -> dict[str, Any]:
+    """What ``run.json`` says of a run that begins."""
+    return {"command": shlex.join(["mlpx", *sys.argv[1:]]), "resumed_from_epoch": []}
+
+
+@contextlib.contextmanager
+def _recording_failure(run: Run) -> Iterator[None]:
+    """Record why a run that has not begun to train cannot begin; what one that has says of itself stays."""
+    try:
+        yield
+    except Exception as error:
+        if run.document.get("status") in (None, "failed"):
+            with contextlib.suppress(OSError):
+                run.record_failure(error, {})
+            raise run.failure(error) from error
+        raise
 
 
 def _require_known(asked: Sequence[Check], experiment_class: type[AnyExperiment], settings: Settings) -> None:

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter, PercentFormatter
 
-from mlpx.plots.figure import BLUE, GRAY, GREEN, ORANGE, new_figure, plain
+from mlpx.plots.figure import BLUE, GRAY, GREEN, ORANGE, new_figure, plain, plain_number
 
 COLORS = {"train": BLUE, "test": ORANGE}  # by the first word of a column's name; others are green
 FEW_ROWS = 15  # so few that each is marked
@@ -52,7 +52,7 @@ def loss_curves(title: str, panels: Sequence[Panel], rows: Rows, *, floor: tuple
         place.xaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 5, 10], integer=True, min_n_ticks=1))
         if panel.log:
             place.set_yscale("log")
-            place.yaxis.set_major_formatter(FuncFormatter(_plain_number))  # 0.01, not the slower 10^-2
+            place.yaxis.set_major_formatter(FuncFormatter(plain_number))  # 0.01, not the slower 10^-2
             place.yaxis.set_minor_formatter(NullFormatter())
         _scale(place, panel, rows)
     axes[0].legend(frameon=False, fontsize=11)
@@ -90,7 +90,3 @@ def _scale(axes: Axes, panel: Panel, rows: Rows) -> None:
     if panel.kind in ("share", "score") and values and min(values) <= max(values) / 2:
         top = 1.0 if panel.kind == "share" else max(values) or 1.0
         axes.set_ylim(-0.02 * top, 1.02 * top)
-
-
-def _plain_number(value: float, _position: object) -> str:
-    return f"{value:g}" if 1e-3 <= value < 1e6 else f"{value:.0e}".replace("e-0", "e-").replace("e+0", "e")

@@ -12,7 +12,7 @@ import math
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     import numpy as np
@@ -85,6 +85,31 @@ class Comparison:
         if self.p_holm <= LEVEL:
             return "more than chance"
         return "too few" if len(self.seeds) < self.fewest else "chance"
+
+    def as_json(self) -> dict[str, Any]:
+        """The comparison as JSON has it."""
+        low, high = self.interval or (None, None)
+        return {
+            "metric": self.metric,
+            "first": self.first,
+            "side": self.other,
+            "n": len(self.seeds),
+            "seeds": list(self.seeds),
+            "first_mean": self.first_mean,
+            "first_std": self.first_std,
+            "mean": self.other_mean,
+            "std": self.other_std,
+            "diff": self.difference,
+            "ratio": self.ratio,
+            "low": low,
+            "high": high,
+            "p": self.p,
+            "p_holm": self.p_holm,
+            "lower": self.lower,
+            "higher": self.higher,
+            "fewest": self.fewest,
+            "verdict": self.verdict,
+        }
 
 
 def compare(names: Sequence[str], values: Mapping[str, Sequence[Mapping[int, float]]]) -> list[Comparison]:

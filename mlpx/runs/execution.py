@@ -3,14 +3,14 @@
 import contextlib
 import shlex
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import torch
 
 from mlpx.errors import Diverged, InputError, Interrupted
-from mlpx.files import write_file
+from mlpx.files import write_file, write_files
 from mlpx.runs import checkpoints, weights
 from mlpx.runs.checkpoints import Checkpoint, ResumePoint
 from mlpx.runs.checks import Check
@@ -97,7 +97,7 @@ class Execution:
             yield from self._finish()
         except Exception as error:
             if isinstance(error, Diverged):
-                yield from self._draw({"loss.png": self._draw_losses})
+                yield from self._draw_again()
             with contextlib.suppress(OSError, InputError):  # the disk may be what failed
                 self._run.record_failure(error, self._metrics.last())
             raise
@@ -133,7 +133,7 @@ class Execution:
             if time.monotonic() - saved_at >= self._checkpoint_every:
                 self._save(point)
                 if time.monotonic() - drawn_at >= REDRAW_SECONDS:
-                    yield from self._draw({"loss.png": self._draw_losses})
+                    yield from self._draw_again()
                     drawn_at = time.monotonic()
                 saved_at = time.monotonic()
         self._save(point)
@@ -166,9 +166,8 @@ class Execution:
         self._experiment.clear_diverged()
         outcome = self._experiment.outcome(kept.row)
         values = self._of_each_replica(outcome)
-        for name, data in self._files(outcome, values).items():
-            write_file(self._run.path / name, data)
-        yield from self._draw({"loss.png": self._draw_losses, **outcome.pictures})
+        pictures = yield from self._drawn({"loss.png": self._draw_losses, **outcome.pictures})
+        yield from self._write(self._files(outcome, values), pictures)
         diverged = self._experiment.diverged
         metrics = {
             **kept.row,
@@ -216,16 +215,34 @@ class Execution:
             files["replicas.csv"] = statistics.to_csv(self._seeds, values, self._experiment.diverged)
         return files
 
+    def _draw_again(self) -> Iterator[Notice]:
+        pictures = yield from self._drawn({"loss.png": self._draw_losses})
+        yield from self._write({}, pictures)
+
     def _draw_losses(self) -> bytes:
         return self._experiment.draw_losses(self._metrics.rows())
 
-    def _draw(self, pictures: dict[str, Callable[[], bytes]]) -> Iterator[Notice]:
-        """Draw the pictures; one that fails costs a warning, never the run."""
+    def _drawn(self, pictures: Mapping[str, Callable[[], bytes]]) -> Generator[Notice, None, dict[str, bytes]]:
+        """The pictures as files; one that fails costs a warning, never the run."""
+        drawn = {}
         for name, draw in pictures.items():
             try:
-                write_file(self._run.path / name, draw())
+                drawn[name] = draw()
             except Exception as error:
                 yield from self._warn(f"{name} could not be drawn: {error}")
+        return drawn
+
+    def _write(self, files: Mapping[str, bytes], pictures: Mapping[str, bytes]) -> Iterator[Notice]:
+        """Write files and pictures; a picture that cannot be written costs a warning, never the run."""
+        try:
+            write_files(self._run.path, {**files, **pictures})
+        except OSError:
+            write_files(self._run.path, files)
+            for name, data in pictures.items():
+                try:
+                    write_file(self._run.path / name, data)
+                except OSError as error:
+                    yield from self._warn(f"{name} could not be drawn: {error}")
 
     def _warn(self, text: str) -> Iterator[Notice]:
         self._run.add_warning(text)

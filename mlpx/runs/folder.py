@@ -175,13 +175,13 @@ def create(runs_dir: Path, settings: Settings, name: str) -> Run:
         MachineError: The folder cannot be made.
     """
     require_name(name)
-    path = runs_dir / f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{settings.experiment}-{name}"
+    path = stamped(runs_dir, settings.experiment, name)
     try:
         runs_dir.mkdir(parents=True, exist_ok=True)
         remove_temporaries(runs_dir, LEFTOVER_SECONDS)
         run = _create_hidden(path, settings)
         try:
-            run.path = _rename(run.path, path.absolute())
+            run.path = rename(run.path, path.absolute())
             sync_folder(runs_dir)
         except BaseException:
             shutil.rmtree(run.path, ignore_errors=True)
@@ -189,8 +189,13 @@ def create(runs_dir: Path, settings: Settings, name: str) -> Run:
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         why = f"cannot make a run folder there: {reason(error)}"
         raise MachineError(runs_dir, why, "Choose another --runs-dir.") from error
-    _point_latest(runs_dir, run.path.name)
+    point_latest(runs_dir, run.path.name)
     return run
+
+
+def stamped(runs_dir: Path, experiment: str, name: str) -> Path:
+    """The path of a new folder that begins now (UTC)."""
+    return runs_dir / f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{experiment}-{name}"
 
 
 def require_name(name: str) -> None:
@@ -230,7 +235,7 @@ def _create_hidden(path: Path, settings: Settings) -> Run:
     return run
 
 
-def _rename(hidden: Path, path: Path) -> Path:
+def rename(hidden: Path, path: Path) -> Path:
     """Rename the folder to ``path``, or where that exists to ``path-2``, ``path-3``, …; the name it got."""
     for number in itertools.count(1):
         free = path if number == 1 else path.with_name(f"{path.name}-{number}")
@@ -247,7 +252,7 @@ def _rename(hidden: Path, path: Path) -> Path:
     raise AssertionError  # the count has no end
 
 
-def _point_latest(runs_dir: Path, name: str) -> None:
+def point_latest(runs_dir: Path, name: str) -> None:
     """Replace the link ``latest`` in one step.
 
     Anything of that name that is not a link belongs to the user and stays. Where no link can be made, as on some

@@ -3,6 +3,7 @@
 import difflib
 import json
 import os
+import shlex
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,51 +18,89 @@ from mlpx.settings.files import read_toml, validated
 NOT_FINITE = ("inf", "-inf", "nan")
 TRACES = ("config.toml", "run.json", "metrics.csv", "checkpoints", "weights.safetensors")
 """A folder with one of these is a run, or was one."""
+SWEEP_FILE = "sweep.toml"
+"""A folder with this is a sweep, which holds runs."""
 
 
 def find(reference: str, runs_dir: Path) -> Path:
     """The folder of a run.
 
     Args:
-        reference: A name inside ``runs_dir``, such as ``latest``, or a path. A name inside ``runs_dir`` never begins
-            with a period, so ``.`` and ``..`` are paths.
+        reference: A name inside ``runs_dir``, such as ``latest`` or ``SWEEP/RUN``, or a path. A name inside
+            ``runs_dir`` never begins with a period, so ``.`` and ``..`` are paths.
         runs_dir: The runs folder.
 
     Raises:
         InputError: There is no such folder, or it is not a run.
     """
-    places = _places(reference, runs_dir)
-    for path in places:
+    found = places(reference, runs_dir)
+    for path in found:
         if _is_run(path):
             return path.resolve()
-    for path in places:
+    for path in found:
+        if is_sweep(path):
+            raise _is_sweep(reference, path)
+    for path in found:
         if os.path.isdir(path):
             _require_access(path)
             raise InputError(path, "is not a run: it has no config.toml", "Give the folder of a run.")
-    names = [run.name for run in runs_in(runs_dir)]
-    near = difflib.get_close_matches(reference, names, n=3, cutoff=0.5)
-    count = {0: "no runs", 1: "one run"}.get(len(names), f"{len(names)} runs")
-    remedy = f"The nearest: {', '.join(near)}." if near else f"{runs_dir} holds {count}."
-    raise InputError(reference or "an empty name", "no such run", remedy)
+    raise _unknown(reference, runs_dir)
+
+
+def _is_sweep(reference: str, sweep: Path) -> InputError:
+    """The error of a sweep where a run is needed."""
+    typed, runs = reference.rstrip("/"), runs_in(sweep)
+    one = f"one of its runs, such as {shlex.quote(f'{typed}/{runs[0].name}')}" if runs else "a run"
+    why = f"is a sweep of {len(runs)} {'run' if len(runs) == 1 else 'runs'}"
+    return InputError(reference, why, f"Give {one}, or list them: mlpx runs {shlex.quote(typed)}.")
+
+
+def _unknown(reference: str, runs_dir: Path) -> InputError:
+    """The error of a name that is no run's; what is near are the runs of a sweep where the name begins with one."""
+    start, _, name = reference.rpartition("/")
+    sweep = next((path for path in places(start, runs_dir) if is_sweep(path)), None)
+    folder = sweep or runs_dir
+    runs, sweeps = inside(folder)
+    names = [path.name for path in (*runs, *sweeps)]
+    near = difflib.get_close_matches(name if sweep else reference, names, n=3, cutoff=0.5)
+    count = {0: "no runs", 1: "one run"}.get(len(runs), f"{len(runs)} runs")
+    if sweeps:
+        count += " and one sweep" if len(sweeps) == 1 else f" and {len(sweeps)} sweeps"
+    typed = [f"{start}/{each}" if sweep else each for each in near]
+    remedy = f"The nearest: {', '.join(typed)}." if near else f"{folder} holds {count}."
+    return InputError(reference or "an empty name", "no such run", remedy)
+
+
+def find_inside(reference: str, runs_dir: Path) -> tuple[list[Path], list[Path]]:
+    """The run of that name or path, or, where it is a folder, the runs and the sweeps in it.
+
+    Raises:
+        InputError: There is no such folder, or there is neither in it.
+    """
+    found = places(reference, runs_dir)
+    for path in found:
+        if _is_run(path):
+            return [path.resolve()], []
+        runs, sweeps = inside(path)
+        if runs or sweeps:
+            return runs, sweeps
+    for path in found:
+        if os.path.isdir(path):
+            _require_access(path)
+            raise InputError(path, "is not a run, and holds no runs", "Give the folder of a run, or a folder of runs.")
+    raise _unknown(reference, runs_dir)
 
 
 def find_runs(reference: str, runs_dir: Path) -> list[Path]:
-    """The run of that name or path, or, where it is a folder of runs, the runs in it.
+    """The run of that name or path, or, where it is a folder of runs, such as a sweep, the runs in it.
 
     Raises:
         InputError: There is no such folder, or there are no runs in it.
     """
-    places = _places(reference, runs_dir)
-    for path in places:
-        if _is_run(path):
-            return [path.resolve()]
-        if inside := runs_in(path):
-            return inside
-    for path in places:
-        if os.path.isdir(path):
-            _require_access(path)
-            raise InputError(path, "is not a run, and holds no runs", "Give the folder of a run, or a folder of runs.")
-    return [find(reference, runs_dir)]
+    runs, sweeps = find_inside(reference, runs_dir)
+    if not runs:
+        raise InputError(reference, "holds sweeps, and no run beside them", f"Give one, such as {sweeps[0]}.")
+    return runs
 
 
 def runs_in(folder: Path) -> list[Path]:
@@ -69,20 +108,36 @@ def runs_in(folder: Path) -> list[Path]:
 
     Links do not count, since ``latest`` is a link to one of the runs.
     """
+    return inside(folder)[0]
+
+
+def inside(folder: Path) -> tuple[list[Path], list[Path]]:
+    """The runs in a folder, as :func:`runs_in` has them, and the sweeps in it, by name."""
     try:
         with os.scandir(folder) as entries:
-            inside = [Path(entry) for entry in entries if entry.name[0] != "." and entry.is_dir(follow_symlinks=False)]
+            folders = [Path(entry) for entry in entries if entry.name[0] != "." and entry.is_dir(follow_symlinks=False)]
     except (OSError, ValueError):  # ValueError: a NUL in the path
-        return []
-    return sorted(
-        path for path in inside if any(os.path.lexists(path / name) for name in TRACES) or not os.access(path, os.X_OK)
-    )
+        return [], []
+    runs, sweeps = [], []
+    for path in sorted(folders):
+        if os.path.lexists(path / TRACES[0]):
+            runs.append(path)
+        elif is_sweep(path):
+            sweeps.append(path)
+        elif any(os.path.lexists(path / name) for name in TRACES[1:]) or not os.access(path, os.X_OK):
+            runs.append(path)
+    return runs, sweeps
 
 
-def _places(reference: str, runs_dir: Path) -> list[Path]:
+def places(reference: str, runs_dir: Path) -> list[Path]:
     """Where a run of that name or path may lie."""
     inside = [runs_dir / reference] if reference and not reference.startswith(".") else []
     return [*inside, Path(reference)] if reference else []
+
+
+def is_sweep(path: Path) -> bool:
+    """Whether ``path`` is the folder of a sweep."""
+    return os.path.exists(path / SWEEP_FILE)
 
 
 def _require_access(path: Path) -> None:

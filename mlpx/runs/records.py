@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from mlpx.errors import InputError, as_mlpx_error, reason
 from mlpx.files import read_regular
@@ -48,6 +48,12 @@ class Record:
     def is_finished(self) -> bool:
         """Whether the metrics are final."""
         return self.status == "finished"
+
+    @property
+    def error(self) -> str:
+        """Why it ended early, where it did and says so."""
+        error = self.document.get("error")
+        return error if isinstance(error, str) and self.status in ENDED and not self.is_finished else ""
 
     @cached_property
     def declared(self) -> dict[str, Metric]:
@@ -93,6 +99,7 @@ class Record:
             "metrics": self.metrics,
             "started": self.started.isoformat(timespec="milliseconds"),
             "seconds": self.metrics.get("seconds"),
+            "error": self.error or None,
         }
         result: dict[str, Any] = finite(about)
         return result
@@ -109,7 +116,7 @@ def read(path: Path, *, rows: bool = True) -> Record:
         InputError: The folder is not a run, is broken, or is of a newer version of mlpx.
     """
     settings = reading.settings_of(path)
-    document, status = _document_and_status(path)
+    document, status = document_and_status(path)
     try:
         if status == "finished":
             metrics = _checked(reading.metrics_of(document))
@@ -141,16 +148,40 @@ def read_all(paths: Iterable[Path]) -> tuple[list[Record], list[str]]:
     return records, warnings
 
 
-def newest_first(records: Iterable[Record]) -> list[Record]:
-    """The records, the run that started last first."""
-    return sorted(records, key=lambda record: (record.started, record.path.name), reverse=True)
+class Dated(Protocol):
+    """A run, or something that is listed among runs."""
+
+    @property
+    def path(self) -> Path:
+        """Its folder."""
+
+    @property
+    def started(self) -> datetime:
+        """When it started, or, where it has not, when it was made."""
+
+    @property
+    def status(self) -> str:
+        """How far it is."""
 
 
-def _document_and_status(path: Path) -> tuple[dict[str, Any], str]:
-    """The content of ``run.json``, and the run's status as it was at one moment.
+D = TypeVar("D", bound=Dated)
+
+
+def newest_first(many: Iterable[D]) -> list[D]:
+    """What started last comes first; runs that wait come last, in the order in which they were made."""
+    by_time = sorted(many, key=lambda each: (each.started, each.path.name))
+    waiting = [each for each in by_time if each.status == "waiting"]
+    return [*(each for each in reversed(by_time) if each.status != "waiting"), *waiting]
+
+
+def document_and_status(path: Path) -> tuple[dict[str, Any], str]:
+    """The content of ``run.json``, and the run's status, one of :data:`STATUSES`, as it was at one moment.
 
     A process writes how its run ended before it gives up the lock. So where ``run.json`` says that the run goes on,
     and the lock turns out to be free, ``run.json`` counts only if it still says so afterwards.
+
+    Raises:
+        InputError: ``run.json`` is broken, or of a newer version of mlpx.
     """
     document = reading.document_of(path)
     while True:

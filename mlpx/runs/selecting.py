@@ -156,11 +156,12 @@ def over_seeds(records: Iterable[Record]) -> tuple[list[Group], list[str]]:
         except InputError as error:
             warnings.append(f"{record.path.name} is left out: {error}")
             continue
-        groups.setdefault(_of_group(record.settings), []).append(record)
+        groups.setdefault(of_group(record.settings), []).append(record)
     return [Group(alike) for alike in groups.values()], warnings
 
 
-def _of_group(settings: Settings) -> tuple[str, ...]:
+def of_group(settings: Settings) -> tuple[str, ...]:
+    """What runs that differ in the seed alone have in common, and no others."""
     names = (name for name in type(settings).model_fields if name not in NOT_OF_GROUP)
     return settings.experiment, *(to_text(getattr(settings, name)) for name in names)
 

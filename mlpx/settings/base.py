@@ -58,7 +58,7 @@ Patience = Annotated[
 class Settings(BaseModel):
     """The common settings; the model of each experiment adds its own, and gives all defaults."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, validate_default=True)
 
     experiment: ClassVar[str]
     """The name of the experiment and of its command."""
@@ -66,6 +66,8 @@ class Settings(BaseModel):
     """The sentence in the list of commands, of at most 60 characters."""
     examples: ClassVar[Sequence[str]]
     """The commands shown at the end of its help; each begins with ``mlpx``."""
+    sweep_examples: ClassVar[Sequence[str]] = ()
+    """The same, of ``mlpx sweep``."""
     places: ClassVar[frozenset[str]] = frozenset()
     """The names of settings that are paths. They never change a number, so they may change when a run is resumed."""
 

@@ -13,23 +13,25 @@ from mlpx.files import read_regular
 from mlpx.settings.base import Settings, allowed
 
 MAX_FILE_BYTES = 64 * 1024
+SWEEP_TABLE = "sweep"
+"""The table that the file of a sweep has beside the settings."""
 
 S = TypeVar("S", bound=Settings)
 
 
-def read_toml(path: Path) -> dict[str, Any]:
-    """The table in a file of settings.
+def read_toml(path: Path, max_bytes: int = MAX_FILE_BYTES) -> dict[str, Any]:
+    """The table in a file of settings, which has no more than ``max_bytes``.
 
     Raises:
         UsageError: The file cannot be read, is not UTF-8, or is not TOML.
     """
     remedy = "Give a TOML file of settings."
     try:
-        data = read_regular(path, MAX_FILE_BYTES + 1)
+        data = read_regular(path, max_bytes + 1)
     except (OSError, ValueError) as error:
         raise UsageError(path, reason(error), remedy) from error
-    if len(data) > MAX_FILE_BYTES:
-        raise UsageError(path, f"is longer than {MAX_FILE_BYTES // 1024} KiB", remedy)
+    if len(data) > max_bytes:
+        raise UsageError(path, f"is longer than {max_bytes // 1024} KiB", remedy)
     try:
         table = tomllib.loads(data.decode("utf-8"))
         # Python reads a hexadecimal number of any length, but raises ValueError when one of thousands of digits is to
@@ -62,6 +64,8 @@ def validated(model: type[S], typed: Mapping[str, Any], table: Mapping[str, Any]
     written_for = from_file.pop("experiment", model.experiment)
     if written_for != model.experiment:
         raise UsageError(file, f"is for experiment {written_for!r}", f"Give a file for {model.experiment!r}.")
+    if isinstance(from_file.get(SWEEP_TABLE), dict):
+        raise UsageError(file, "is of a sweep", f"Give it to 'mlpx sweep {model.experiment}'.")
     values = from_file | {key: value for key, value in typed.items() if value is not None}
     try:
         return model.model_validate(values)

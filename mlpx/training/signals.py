@@ -1,11 +1,16 @@
-"""Signals that ask a run to stop. The first one only sets a flag, and a second one ends the process at once."""
+"""Signals that ask to stop. The first one only sets a flag, and a second one, some time later, ends the process."""
 
 import os
 import signal
+import time
 from types import FrameType
 from typing import NoReturn, Self
 
 STOPPING = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
+SAME_SECONDS = 0.5
+"""A signal that comes so soon after the first counts as the same one, since schedulers signal a process twice:
+directly, and through the process that started it.
+"""
 
 
 class StopFlag:
@@ -16,6 +21,7 @@ class StopFlag:
 
     def __init__(self) -> None:
         self.signum: int | None = None
+        self._since = 0.0
         self._before: dict[signal.Signals, object] = {}
 
     def __enter__(self) -> Self:
@@ -29,9 +35,11 @@ class StopFlag:
             signal.signal(number, handler)  # type: ignore[arg-type]
 
     def _note(self, signum: int, _frame: FrameType | None) -> None:
-        self.signum = signum
-        for number in self._before:
-            signal.signal(number, signal.SIG_DFL)
+        if self.signum is None:
+            self.signum = signum
+            self._since = time.monotonic()
+        elif time.monotonic() - self._since > SAME_SECONDS:
+            die_by(signum)
 
 
 def die_by(signum: int) -> NoReturn:

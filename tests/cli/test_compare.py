@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers import Program, Result, assert_fails, document_of, environment, mlpx, on_terminal, write_run
+from helpers import Program, Result, assert_fails, document_of, draws_nothing, environment, mlpx, on_terminal, write_run
 
-from mlpx.cli.compare import CSV_COLUMNS, _number
+from mlpx.cli.compare import CSV_COLUMNS, number
 from mlpx.experiments.mlp.settings import MlpSettings
 from mlpx.experiments.poly.settings import PolySettings
 from mlpx.runs.execution import Execution
@@ -169,7 +169,7 @@ def test_shares_differ_by_percentage_points(compare: Compare, tmp_path: Path) ->
     ],
 )
 def test_numbers_are_as_exact_as_their_error_allows(value: float, extent: float, text: str) -> None:
-    assert _number(value, extent) == text
+    assert number(value, extent) == text
 
 
 def test_each_of_three_sides_is_compared_with_the_first_and_holm_counts_all(compare: Compare, runs: Path) -> None:
@@ -477,7 +477,7 @@ def test_the_first_seeds_of_a_gate_need_no_scipy(runs: Path) -> None:
 def test_a_trained_run_of_replicas_equals_ten_single_runs(
     compare: Compare, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Execution, "_draw", lambda *_: [])  # drawing takes longer than all else
+    monkeypatch.setattr(Execution, "_drawn", draws_nothing)  # drawing takes longer than all else
     train = ("poly", "--epochs", "4", "--quiet")
     together = mlpx(capfd, *train, "--replicas", "10").out.strip()
     others = mlpx(capfd, *train, "--replicas", "10", "--noise-std", "3").out.strip()

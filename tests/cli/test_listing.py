@@ -151,7 +151,7 @@ def test_over_seed_replicas_are_seeds_and_what_has_not_finished_counts_for_nothi
 def test_json_has_an_object_a_line_with_all_of_a_run(polys: list[Path], runs: Runs) -> None:
     objects = [json.loads(line) for line in runs("--json").out.splitlines()]
     assert objects == [records.read(path).as_json() for path in reversed(polys)]
-    assert list(objects[0]) == ["run", "experiment", "status", "settings", "metrics", "started", "seconds"]
+    assert list(objects[0]) == ["run", "experiment", "status", "settings", "metrics", "started", "seconds", "error"]
 
 
 def test_a_name_that_no_run_has_and_options_that_exclude_each_other_are_refused(polys: list[Path], runs: Runs) -> None:

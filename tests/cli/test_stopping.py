@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import pytest
 import torch
-from helpers import assert_fails, document_of, mlpx, outcome, table, write_run
+from helpers import assert_fails, document_of, draws_nothing, mlpx, outcome, table, write_run
 from safetensors.torch import load_file
 
 from mlpx import registry
@@ -72,7 +72,7 @@ def small_sets() -> Iterator[None]:
         for name in ("NUM_VAL", "NUM_TEST"):
             patch.setattr(tasks, name, 20)
         patch.setattr(decoding, "MORE_WORDS", 5)
-        patch.setattr(Execution, "_draw", lambda *_: iter(()))
+        patch.setattr(Execution, "_drawn", draws_nothing)
         yield
 
 

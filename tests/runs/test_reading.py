@@ -78,6 +78,74 @@ def test_the_nearest_names_are_those_of_runs(runs: Path) -> None:
         reading.find("lates", runs)  # the link is no run
 
 
+def make_sweep(path: Path, *names: str) -> Path:
+    path.mkdir()
+    (path / "sweep.toml").write_text('experiment = "poly"\n')
+    for name in names:
+        make_run(path / name)
+    return path
+
+
+def test_a_sweep_is_no_run_and_the_error_says_what_to_do(
+    runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sweep = make_sweep(runs / "sweep", "degree03", "degree19")
+    (runs / "latest").unlink()
+    (runs / "latest").symlink_to("sweep")
+    for typed in ("latest", "sweep", "sweep/", str(sweep)):
+        cure = (
+            f"Give one of its runs, such as {typed.rstrip('/')}/degree03, or list them: mlpx runs {typed.rstrip('/')}."
+        )
+        with pytest.raises(InputError) as caught:
+            reading.find(typed, runs)
+        assert str(caught.value) == f"{typed}: is a sweep of 2 runs. {cure}"
+        assert reading.find(f"{typed.rstrip('/')}/degree03", runs) == sweep / "degree03"
+    make_sweep(runs / "one sweep", "a b")
+    with pytest.raises(
+        InputError, match=r"is a sweep of 1 run\. .*such as 'one sweep/a b', .*: mlpx runs 'one sweep'\.$"
+    ):
+        reading.find("one sweep", runs)
+    make_sweep(runs / "empty")
+    with pytest.raises(InputError, match=r"is a sweep of 0 runs\. Give a run, or list them"):
+        reading.find("empty", runs)
+    # A run of that name elsewhere is found all the same.
+    monkeypatch.chdir(tmp_path)
+    run = make_run(tmp_path / "sweep")
+    assert reading.find("sweep", runs) == run
+
+
+def test_what_is_near_to_a_name_in_a_sweep_are_its_runs(runs: Path) -> None:
+    make_sweep(runs / "sweep", "degree03", "degree19")
+    with pytest.raises(
+        InputError, match=r"^sweep/degree3: no such run\. The nearest: sweep/degree03, sweep/degree19\.$"
+    ):
+        reading.find("sweep/degree3", runs)
+    with pytest.raises(InputError, match=r"sweep holds 2 runs\.$"):
+        reading.find("sweep/zzz", runs)
+    long = make_sweep(runs / "20261126-152808-mlp-sweep-of-a-long-name", "a1").name
+    with pytest.raises(InputError, match=rf"The nearest: {long}/a1\.$"):
+        reading.find(f"{long}/a", runs)
+    (runs / long).rename(runs / f".{long}")
+    with pytest.raises(InputError, match=r"The nearest: sweep\.$"):
+        reading.find("swep", runs)
+    with pytest.raises(InputError, match=r"runs holds one run and one sweep\.$"):
+        reading.find("zzz", runs)
+
+
+def test_a_folder_holds_runs_and_sweeps(runs: Path) -> None:
+    run, sweep = runs / "20261123-041530-poly-alpha", make_sweep(runs / "sweep", "a", "b")
+    assert reading.inside(runs) == ([run], [sweep])
+    assert reading.find_inside(str(runs), runs) == ([run], [sweep])
+    assert reading.find_inside("sweep", runs) == ([sweep / "a", sweep / "b"], [])
+    assert reading.find_inside("latest", runs) == ([run], [])
+    assert reading.runs_in(runs) == reading.find_runs(str(runs), runs) == [run]
+    assert reading.find_runs("sweep", runs) == [sweep / "a", sweep / "b"]
+    make_run(runs.parent / "others" / "x").rename(runs.parent / "x")
+    make_sweep(runs.parent / "others" / "s", "a")
+    with pytest.raises(InputError, match=r"holds sweeps, and no run beside them\. Give one, such as .*others/s\.$"):
+        reading.find_runs(str(runs.parent / "others"), runs)
+
+
 @pytest.mark.parametrize("kind", ["folder", "fifo", "loop"])
 def test_a_document_that_is_no_file_is_an_input_error(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "run.json"

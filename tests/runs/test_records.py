@@ -50,6 +50,7 @@ def test_a_finished_run_has_settings_final_metrics_and_times(run: Path) -> None:
         "metrics": {**FIGURES, "train_to_noise": 2.0},
         "started": "2026-01-02T03:04:05.678+00:00",
         "seconds": 1.5,
+        "error": None,
     }
 
 
@@ -288,6 +289,33 @@ def test_a_folder_that_may_not_be_looked_into_is_said_to_be_so(run: Path, monkey
     for find in (reading.find, reading.find_runs):
         with pytest.raises(InputError, match="cannot be read"):
             find(run.name, run.parent)
+
+
+@pytest.mark.parametrize("status", ["failed", "diverged", "interrupted"])
+def test_a_run_that_ended_early_says_why(tmp_path: Path, status: str) -> None:
+    run = write_run(tmp_path, PolySettings(), FIGURES, status)
+    assert (records.read(run).error, records.read(run).as_json()["error"]) == ("", None)
+    edit(run, error="x: y. Do z.")
+    assert records.read(run).as_json()["error"] == records.read(run).error == "x: y. Do z."
+    edit(run, error=["x"])  # of an odd type: absent
+    assert records.read(run).error == ""
+
+
+def test_a_run_that_goes_on_or_has_finished_has_no_error(run: Path) -> None:
+    for status in ("running", "finished"):
+        edit(run, status=status, error="of an earlier attempt")
+        assert records.read(run).error == ""
+
+
+def test_runs_that_wait_come_last_in_the_order_in_which_they_were_made(tmp_path: Path) -> None:
+    paths = [write_run(tmp_path, PolySettings(degree=degree), FIGURES) for degree in range(4)]
+    for number, path in enumerate(paths):
+        edit(path, started=f"2026-01-0{number + 1}T00:00:00+00:00")
+        os.utime(path / "config.toml", (10**9 + number, 10**9 + number))
+    for path in paths[:2]:
+        (path / "run.json").unlink()
+    found, _ = records.read_all(paths)
+    assert [record.path for record in records.newest_first(found)] == [paths[3], paths[2], paths[0], paths[1]]
 
 
 def test_the_newest_run_comes_first(tmp_path: Path) -> None:

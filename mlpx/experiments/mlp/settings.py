@@ -40,6 +40,10 @@ class MlpSettings(ReplicatedSettings):
         "mlpx mlp --num-val 10000 --patience 5 --epochs 60 --check 'val_accuracy > 0.85'",
         "mlpx mlp --config configs/mlp-best.toml --replicas 3",
     )
+    sweep_examples: ClassVar[Sequence[str]] = (
+        "mlpx sweep mlp --dataset glyphs --hidden none,256,512x256 --lr 0.1,0.3 --seed 0..5",
+        "mlpx sweep mlp --config configs/mlp-best.toml --one-at-a-time --jitter 2,0,4 --flip true,false --seed 0..5",
+    )
     places: ClassVar[frozenset[str]] = frozenset({"data_dir"})
 
     dataset: Annotated[Dataset, Field(description="Data set of images; glyphs are generated, without a download")] = (

@@ -32,6 +32,11 @@ class PolySettings(ReplicatedSettings):
         "mlpx poly --degree 19 --epochs 1500 --replicas 100 --check 'max_test_loss < 2'",
         "mlpx poly --config configs/poly-fit.toml --seed 7 --check 'test_loss < 0.05'",
     )
+    sweep_examples: ClassVar[Sequence[str]] = (
+        "mlpx sweep poly --degree 1,3,19",
+        "mlpx sweep poly --degree 0..19 --epochs 1500 --replicas 100",
+        "mlpx sweep poly --weight-decay 0.001..1..x10 --seed 0..9 --degree 19 --epochs 1500",
+    )
 
     degree: Annotated[int, Field(ge=0, le=19, description="Degree of the fitted polynomial (highest power of x)")] = 3
     num_train: Annotated[Examples, Field(description="Number of training examples")] = 100

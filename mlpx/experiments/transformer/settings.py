@@ -38,6 +38,10 @@ class TransformerSettings(Settings):
         " --test-src test.en --test-tgt test.de",
         "mlpx transformer --task multi30k --target fr --d-model 128 --dropout 0.3 --beam 5",
     )
+    sweep_examples: ClassVar[Sequence[str]] = (
+        "mlpx sweep transformer --num-layers 1..6 --epochs 2",
+        "mlpx sweep transformer --lr 0.0005..0.008..x2 --seed 0..2 --jobs 1",
+    )
     places: ClassVar[frozenset[str]] = frozenset({*FILES, "data_dir"})
 
     task: Annotated[

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from helpers import assert_fails, document_of, mlpx, rows_of, table
+from helpers import assert_fails, document_of, draws_nothing, mlpx, rows_of, table
 from safetensors.torch import load_file
 from torch import nn
 
@@ -38,7 +38,7 @@ def noisy(count: int, seed: int) -> Examples:
 @pytest.fixture(autouse=True)
 def few_images(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A small data set of any name, and no pictures, which would take most of the time."""
-    monkeypatch.setattr(Execution, "_draw", lambda *_: iter(()))
+    monkeypatch.setattr(Execution, "_drawn", draws_nothing)
     monkeypatch.setattr(images, "load", lambda *_: (noisy(NUM_IMAGES, 0), noisy(90, 1)))
     monkeypatch.chdir(tmp_path)
 
