@@ -22,7 +22,6 @@ from mlpx.settings.values import to_text
 from mlpx.sweeps import folder as sweeps
 from mlpx.sweeps import places, plan
 from mlpx.sweeps.carrying_out import Driver
-from mlpx.sweeps.designs import Design
 from mlpx.sweeps.folder import PICTURE, Sweep
 from mlpx.sweeps.request import MAX_FILE_BYTES, Request
 from mlpx.training.signals import StopFlag
@@ -57,7 +56,7 @@ def sweep(model: type[Settings], typed: Mapping[str, str], output: SweepOptions)
     if output.dry_run:
         for cell in design.cells:
             print(command_of(cell, request))
-        streams.note(_summary(design))
+        streams.note(sweep_views.counted(len(design.cells), design.summary))
     elif output.into is not None:
         carry_out(sweeps.create_or_extend(output.into, request, design), output, output.jobs)
     else:
@@ -110,11 +109,6 @@ def command_of(cell: Settings, request: Request) -> str:
         else:
             words += [option, to_text(value)]
     return shlex.join(words)
-
-
-def _summary(design: Design) -> str:
-    count = len(design.cells)
-    return f"{count} {'run' if count == 1 else 'runs'}{f': {design.summary}' if design.summary else ''}"
 
 
 def carry_out(sweep: Sweep, output: SweepOptions | Output, jobs: int | None) -> None:

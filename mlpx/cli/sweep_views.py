@@ -131,7 +131,7 @@ class Screen:
         self._numbers = {record.path: number for number, record in enumerate(records, 1)}
         self._status = {record.path: record.status for record in records}
         to_go = sum(status not in plan.OVER for status in self._status.values())
-        self._console.print(printable(headline(sweep, len(records), to_go, places)), style="bold")
+        self._console.print(printable(_headline(sweep, len(records), to_go, places)), style="bold")
         if to_go:
             self._columns = _fitting(_columns(sweep, records), self._console.width)
             self._console.print()
@@ -213,10 +213,14 @@ class Screen:
             self._bar = None
 
 
-def headline(sweep: Sweep, count: int, to_go: int, places: int) -> str:
+def counted(count: int, design: str) -> str:
+    """How many runs there are, and how they come about: ``36 runs: hidden 3 x lr 2 x seed 6``."""
+    return f"{count} {'run' if count == 1 else 'runs'}{f': {design}' if design else ''}"
+
+
+def _headline(sweep: Sweep, count: int, to_go: int, places: int) -> str:
     """What is going to happen: ``36 runs: hidden 3 x lr 2 x seed 6; 2 at a time, a core each``."""
-    design, cores = sweep.design.summary, sweep.request.options.cores
-    words = f"{count} {'run' if count == 1 else 'runs'}{f': {design}' if design else ''}"
+    words, cores = counted(count, sweep.design.summary), sweep.request.options.cores
     if to_go < count:
         words += f"; {to_go} to go" if to_go else "; all of them are over"
     if not to_go:

@@ -2,7 +2,6 @@
 
 import datetime
 import json
-import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -87,12 +86,7 @@ class Screen:
     def __init__(self) -> None:
         self._console = new_console()
         self._printer = TablePrinter(self._console)
-        self._animated = (
-            sys.stdout.isatty()
-            and sys.stderr.isatty()
-            and os.environ.get("TERM", "dumb") not in ("", "dumb", "unknown")
-            and not os.environ.get("CI")
-        )
+        self._animated = streams.is_animated()
         self._bar: Bar | None = None
         self._quiet_until = time.monotonic() + 5 * BAR_SECONDS
         self._epochs = 0

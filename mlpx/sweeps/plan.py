@@ -37,8 +37,7 @@ def why(record: Record) -> str:
     """Why a run failed, diverged or was interrupted, in the words of its ``run.json``; empty for a finished run."""
     if record.status == "dead":
         return "killed: its process ended without a word"
-    error = record.document.get("error")
-    return error if isinstance(error, str) else ""
+    return record.error
 
 
 def why_stop(failed: Iterable[Record], *, some_finished: bool) -> str:
