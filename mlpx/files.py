@@ -8,7 +8,7 @@ import secrets
 import shutil
 import stat
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from io import FileIO
 from pathlib import Path
 from typing import BinaryIO
@@ -17,6 +17,13 @@ from mlpx.errors import MachineError, UsageError, reason
 
 TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}\.tmp")
 """The names that :func:`temporary_for` gives, and that hardly anyone else does."""
+NO_FILE = (
+    *(errno.EACCES, errno.EINVAL, errno.EISDIR, errno.ELOOP),
+    *(errno.ENAMETOOLONG, errno.ENOENT, errno.ENOTDIR, errno.ENXIO),
+)
+"""What opening a file fails with where there is none, or where a folder, a link to nowhere, a fifo or something private
+is in its place. With any other error, the file may well be there.
+"""
 
 
 def open_regular(path: Path) -> BinaryIO:
@@ -50,21 +57,51 @@ def read_regular(path: Path, limit: int = -1) -> bytes:
         return file.read(limit)
 
 
+def exists(path: Path, *, follow: bool = True) -> bool:
+    """Whether there is something of that name, which a text too long for a name, for example, is not.
+
+    Args:
+        path: The name.
+        follow: Whether a link to nowhere does not count.
+
+    Raises:
+        OSError: The machine fails to tell, which must not be taken for an answer.
+    """
+    try:
+        os.stat(path, follow_symlinks=follow)
+    except ValueError:  # a NUL in the path
+        return False
+    except OSError as error:
+        if error.errno not in NO_FILE:
+            raise
+        return False
+    return True
+
+
 def temporary_for(path: Path) -> Path:
     """A new hidden name in the same folder, for what will be renamed to ``path`` once it is complete."""
     return path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
 
 
-def write_file(path: Path, data: bytes) -> None:
+def go_ahead() -> None:
+    """Nothing has to be checked before a file is renamed."""
+
+
+def write_file(path: Path, data: bytes, before_rename: Callable[[], None] = go_ahead) -> None:
     """Put ``data`` at ``path``, durably and in one step: a reader sees the old file or the new one, never a part.
+
+    Args:
+        path: Where the file lies.
+        data: Its content.
+        before_rename: As in :func:`write_files`.
 
     Raises:
         OSError: ``path`` cannot be written. The error names ``path``, not the temporary file.
     """
-    write_files(path.parent, {path.name: data})
+    write_files(path.parent, {path.name: data}, before_rename)
 
 
-def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
+def write_files(folder: Path, files: Mapping[str, bytes], before_rename: Callable[[], None] = go_ahead) -> None:
     """Put files into a folder, each as :func:`write_file` does, and all of them in little more time than one.
 
     The data is written to temporary files in the same folder. Once all of it is synced, they are renamed, and the
@@ -73,6 +110,7 @@ def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
     Args:
         folder: Where the files lie.
         files: The content of each file by its name.
+        before_rename: Called before each of them gets its name; what it raises keeps the file from it.
 
     Raises:
         OSError: A file cannot be written. The error names it.
@@ -95,6 +133,7 @@ def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
             for path in written:
                 os.fsync(written[path].fileno())
         for temporary, path in temporaries.items():
+            before_rename()
             os.replace(temporary, path)
         path = folder
         sync_folder(folder)
@@ -146,19 +185,33 @@ def sync_folder(path: Path) -> None:
         os.close(descriptor)
 
 
-def remove_temporaries(folder: Path, min_age_seconds: float = 0.0) -> None:
-    """Remove what killed processes left under names of :func:`temporary_for`; what cannot be removed stays.
+def temporaries(folder: Path, min_age_seconds: float = 0.0) -> list[Path]:
+    """What lies in a folder under names of :func:`temporary_for`; none where it cannot be looked into.
 
     Args:
         folder: Where to look; subfolders are not searched.
-        min_age_seconds: Younger ones stay, since another process may still be writing them.
+        min_age_seconds: Younger ones do not count, since another process may still be writing them.
     """
     newest = time.time() - min_age_seconds
+    found = []
     with contextlib.suppress(OSError):
-        for path in list(folder.iterdir()):
+        for path in folder.iterdir():
             with contextlib.suppress(OSError):
                 if TEMPORARY.fullmatch(path.name) and path.lstat().st_mtime <= newest:
-                    _remove(path)
+                    found.append(path)
+    return found
+
+
+def remove_all(paths: Iterable[Path]) -> None:
+    """Remove files and folders; what cannot be removed stays."""
+    for path in paths:
+        with contextlib.suppress(OSError):
+            _remove(path)
+
+
+def remove_temporaries(folder: Path, min_age_seconds: float = 0.0) -> None:
+    """Remove what killed processes left in a folder, as :func:`temporaries` finds it."""
+    remove_all(temporaries(folder, min_age_seconds))
 
 
 def _remove(path: Path) -> None:

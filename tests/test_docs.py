@@ -31,7 +31,9 @@ SHORTER = [
     (r"^(make [\w-]+)", r"\1 --dry-run"),
     (r"-m pytest", "-m pytest --collect-only --quiet"),
     (r"mlpx sweep (mlp|transformer) --config .*", r"\g<0> --dry-run"),
-    (r"mlpx sweep poly .*--replicas 100", r"\g<0> --dry-run"),
+    (r"mlpx sweep poly .*(--replicas 100|--on (slurm|ray))", r"\g<0> --dry-run"),
+    (r"(mlpx resume latest) --on slurm", r"\1"),
+    (r"mlpx sweep poly .*--into runs/part-\w", r"\g<0> --dry-run"),
     (r"mlpx sweep poly (--degree 1,3,19|--config)", r"mlpx sweep poly --epochs 20 \1"),
     (r"mlpx sweep mlp (--num-val|--dataset).*", r"\g<0> --dry-run"),
     (r"mlpx sweep", r"\g<0>"),
@@ -60,6 +62,8 @@ RUNS = {
     "compare": "poly --num-train 20 --epochs 10 --replicas 6 --name few;"
     " poly --num-train 100 --epochs 10 --replicas 6 --name many",
     "sweeps": "sweep poly --degree 1,3 --seed 0..1 --epochs 10",
+    "clusters": "sweep poly --epochs 10 --into runs/part-a; sweep poly --epochs 10 --seed 1 --into runs/part-b;"
+    " sweep poly --degree 1,3 --seed 0..1 --epochs 10",
     "text": "transformer --task text --num-layers 1 --d-model 16 --epochs 1 --vocab-size 40 --train-src train.en"
     " --train-tgt train.de --val-src val.en --val-tgt val.de --test-src test.en --test-tgt test.de",
 }
@@ -107,7 +111,7 @@ class Command(NamedTuple):
 def commands() -> Iterator[Command]:
     """The lines of every block of shell commands, those that end in a backslash joined with the next."""
     for page in PAGES:
-        for block in re.findall(r"^```sh\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE):
+        for block in re.findall(r"^```sh\n(?!#!)(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE):
             for line in block.replace("\\\n", " ").splitlines():
                 if line.strip() and not line.startswith("#"):
                     yield Command(page, re.sub(r" +", " ", line.strip()))

@@ -126,7 +126,7 @@ def test_it_trains_streams_and_is_drawn_evaluated_and_checked(folder: Path) -> N
     assert lines[-2].startswith("ended ")
     run = Path(lines[-1])
     left = {path.name for path in run.iterdir()}
-    own = {"config.toml", "run.json", "metrics.csv", "loss.png", "weights.safetensors", "checkpoints", "lock"}
+    own = {"config.toml", "run.json", "metrics.csv", "loss.png", "weights.safetensors", "checkpoints", "claims", "lock"}
     assert left == own
     assert json.loads((run / "run.json").read_text())["summary"] == lines[-2]
     assert (run / "loss.png").read_bytes().startswith(b"\x89PNG")

@@ -31,13 +31,13 @@ MAY_IMPORT_AN_EXPERIMENT = {
     "cli/translate.py": "transformer",
     "cli/data.py": "mlp transformer",
 }
-ONLY_IN = {"typer": {"cli"}, "rich": {"cli"}, "plotille": {"cli"}, "scipy": {"runs"}}
+ONLY_IN = {"typer": {"cli"}, "rich": {"cli"}, "plotille": {"cli"}, "scipy": {"runs"}, "ray": {"sweeps"}}
 
 READING = ("runs", "show", "compare")
 COMMANDS = ("poly", "mlp", "transformer", "resume", "evaluate", "predict", "translate", "sweep", *READING)
 SWEEPS = ("sweep poly", "sweep mlp", "sweep transformer")
 TYPEFACES = "experiments/mlp/glyphs.py"  # matplotlib ships them
-SLOW = ("torch", "matplotlib", "numpy", "scipy", "plotille", "sentencepiece", "sacrebleu")
+SLOW = ("torch", "ray", "matplotlib", "numpy", "scipy", "plotille", "sentencepiece", "sacrebleu")
 
 
 def imported(path: Path) -> set[str]:

@@ -82,12 +82,23 @@ def add_training_command(model: type[Settings]) -> None:
         name: Annotated[
             str | None, typer.Option(help="End of the run folder's name.  [default: from the settings]")
         ] = None,
+        into: Annotated[
+            Path | None,
+            typer.Option(readable=False, help="Exactly this folder: made, or, if it is this run, continued."),
+        ] = None,
         output: options.Output,
     ) -> None:
         settings = resolve(model, typed, config)
         end = settings.label if name is None else name
         folder.require_name(end)
-        _import("train").train(settings, end, output)
+        if into is not None:
+            if name is not None:
+                raise UsageError("--into and --name", "exclude each other", "Give one of them.")
+            if reading.is_run(into):
+                reading.require_settings(into, settings)
+                _import("train").resume(into, None, output)
+                return
+        _import("train").train(settings, end, into, output)
 
     app.command(model.experiment, help=model.summary, epilog=examples(*model.examples))(command)
 
@@ -135,15 +146,19 @@ def resume(
     *,
     epochs: Annotated[int | None, typer.Option(help="Train on to this many epochs, more than the run has.")] = None,
     jobs: options.Jobs = None,
+    on: options.On = "local",
+    sbatch: options.Sbatch = None,
     output: options.Output,
 ) -> None:
     """``mlpx resume RUN``."""
     from mlpx.cli.sweep import resume_sweep
 
-    if resume_sweep(run, epochs, jobs, output):
+    options.require_slurm(on, sbatch)
+    if resume_sweep(run, epochs, output, jobs, on, sbatch or ""):
         return
-    if jobs is not None:
-        raise UsageError("--jobs", f"{run} is a run, and no sweep", "Leave it out.")
+    for option, is_given in {"--jobs": jobs is not None, "--on": on != "local"}.items():
+        if is_given:
+            raise UsageError(option, f"{run} is a run, and no sweep", "Leave it out.")
     path = reading.find(run, output.runs_dir)
     _import("train").resume(path, epochs, output)
 

@@ -37,13 +37,26 @@ RunOrSweepArgument = Annotated[
 Device = Annotated[
     str, typer.Option(help="Device to compute on: auto (CUDA where there is a GPU), cpu, cuda or cuda:N.")
 ]
-RunsDir = Annotated[Path, typer.Option(envvar="MLPX_RUNS_DIR", help="Folder that holds the run folders.")]
+RunsDir = Annotated[
+    Path, typer.Option(envvar="MLPX_RUNS_DIR", readable=False, help="Folder that holds the run folders.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON Lines and nothing else.")]
 Jobs = Annotated[
     int | None,
     typer.Option(
-        min=1, max=10_000, metavar="<int>", help="Runs of a sweep at a time.  [default: as many as cores or GPUs]"
+        min=1,
+        max=10_000,
+        metavar="<int>",
+        help="Runs of a sweep at a time.  [default: as many as cores or GPUs; 8 with Slurm]",
     ),
+]
+On = Annotated[
+    Literal["local", "ray", "slurm"],
+    typer.Option(help="Where the runs of a sweep are carried out: on this machine, a Ray cluster, or by Slurm."),
+]
+Sbatch = Annotated[
+    str | None,
+    typer.Option(metavar="<text>", help="Options of sbatch for --on slurm, such as '-p gpu -t 4:00:00'."),
 ]
 Debug = Annotated[bool, typer.Option("--debug", help="Print the traceback of an error.")]
 
@@ -69,6 +82,16 @@ def shape(form: Format, *, quiet: bool, json: bool) -> Shape:
     if quiet + json + (form != "table") > 1:
         raise UsageError("--format, --quiet and --json", "exclude each other", "Give one of them.")
     return "quiet" if quiet else "json" if json else form
+
+
+def require_slurm(on: str, sbatch: str | None) -> None:
+    """Check that options of ``sbatch`` are given with ``--on slurm`` alone.
+
+    Raises:
+        UsageError: They are given without it.
+    """
+    if sbatch is not None and on != "slurm":
+        raise UsageError("--sbatch", f"is for Slurm, and this is --on {on}", "Add --on slurm, or leave it out.")
 
 
 class Output:

@@ -5,7 +5,7 @@ import shlex
 import sys
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from mlpx.cli import streams, sweep_views
@@ -15,14 +15,15 @@ from mlpx.cli.sweep_options import SweepOptions
 from mlpx.cli.times import duration
 from mlpx.errors import CheckFailed, Diverged, Interrupted, Locked, MlpxError, UsageError, printable, reason
 from mlpx.files import read_regular, write_file
-from mlpx.runs import reading
+from mlpx.runs import reading, records
 from mlpx.runs.records import ENDED, STATUSES, Record
 from mlpx.settings.base import Settings
 from mlpx.settings.values import to_text
 from mlpx.sweeps import folder as sweeps
-from mlpx.sweeps import places, plan
-from mlpx.sweeps.carrying_out import Driver
+from mlpx.sweeps import on_ray, on_slurm, places, plan
+from mlpx.sweeps.carrying_out import Driver, Engine
 from mlpx.sweeps.folder import PICTURE, Sweep
+from mlpx.sweeps.local import Local
 from mlpx.sweeps.request import MAX_FILE_BYTES, Request
 from mlpx.training.signals import StopFlag
 
@@ -51,17 +52,65 @@ def sweep(model: type[Settings], typed: Mapping[str, str], output: SweepOptions)
     """
     request = _request(model, typed, output)
     design = request.design()
-    # Whether there are GPUs enough is known before a folder is made.
-    places.places(request.options, output.jobs)
     if output.dry_run:
         for cell in design.cells:
             print(command_of(cell, request))
         streams.note(sweep_views.counted(len(design.cells), design.summary))
-    elif output.into is not None:
-        carry_out(sweeps.create_or_extend(output.into, request, design), output, output.jobs)
+        return
+    # Whether the runs can be carried out is known before a folder is made.
+    near = output.runs_dir if output.into is None else output.into.absolute().parent
+    carry_out = _carrier(request, output, output.jobs, output.on, output.sbatch, near)
+    if output.into is not None:
+        carry_out(sweeps.create_or_extend(output.into, request, design))
     else:
         name = sweeps.name_of(design) if output.name is None else output.name
-        carry_out(sweeps.create(output.runs_dir, name, request, design), output, output.jobs)
+        carry_out(sweeps.create(output.runs_dir, name, request, design))
+
+
+def _carrier(
+    request: Request, output: SweepOptions | Output, jobs: int | None, on: str, sbatch: str, near: Path
+) -> Callable[[Sweep], None]:
+    """A function that carries out a sweep; whether it will be able to is checked before, as far as possible.
+
+    Args:
+        request: What is asked of the sweep.
+        output: How it is shown.
+        jobs: The largest number of runs at a time.
+        on: The value of ``--on``.
+        sbatch: Options of ``sbatch``.
+        near: The folder in which the sweep lies, or will lie.
+
+    Raises:
+        MlpxError: In whatever way it will not be able to.
+    """
+    if on == "slurm":
+        on_slurm.require_slurm(sbatch)
+        return lambda sweep: _submit(sweep, output, jobs, sbatch)
+    if on == "ray":
+        cluster = on_ray.Ray(request.model.experiment, request.options, jobs)
+        streams.note(str(cluster))
+        cluster.require_ready(near)
+        return lambda sweep: carry_out(sweep, output, cluster)
+    engine = Local(request.model.experiment, request.options, jobs)
+    return lambda sweep: carry_out(sweep, output, engine)
+
+
+def _submit(sweep: Sweep, output: SweepOptions | Output, jobs: int | None, sbatch: str) -> None:
+    """Hand a sweep to Slurm, and say so.
+
+    Raises:
+        MlpxError: In whatever way that fails.
+    """
+    found, warnings = records.read_all(sweep.runs())
+    for warning in warnings:
+        streams.warn(warning)
+    view = sweep_views.choose(quiet=output.quiet, as_json=output.json)
+    to_go = sum(record.status not in plan.OVER for record in found)
+    submitted = on_slurm.submit(sweep, to_go, jobs, sbatch) if to_go else None
+    view.submitted(sweep, found, submitted)
+    if submitted is not None and submitted.exit_code:
+        why = f"job {submitted.job} ended with exit code {submitted.exit_code}"
+        raise SweepEnded(submitted.exit_code, why, f"See the logs in {sweep.path}.")
 
 
 def _request(model: type[Settings], typed: Mapping[str, str], output: SweepOptions) -> Request:
@@ -75,7 +124,8 @@ def _request(model: type[Settings], typed: Mapping[str, str], output: SweepOptio
     cells = None if output.cells is None else _text_of(output.cells)
     request = request.updated(typed, {**output.request, "cells": cells})
     if "gpus" not in request.options.model_fields_set:
-        request = request.updated(typed, {"gpus": places.default_gpus(request.options.device)})
+        where = on_ray if output.on == "ray" and not output.dry_run else places
+        request = request.updated(typed, {"gpus": where.default_gpus(request.options.device)})
     return request
 
 
@@ -111,7 +161,7 @@ def command_of(cell: Settings, request: Request) -> str:
     return shlex.join(words)
 
 
-def carry_out(sweep: Sweep, output: SweepOptions | Output, jobs: int | None) -> None:
+def carry_out(sweep: Sweep, output: SweepOptions | Output, engine: Engine) -> None:
     """Carry out the runs of a sweep that are not over, and say how it ended.
 
     Raises:
@@ -121,11 +171,11 @@ def carry_out(sweep: Sweep, output: SweepOptions | Output, jobs: int | None) -> 
     is_for_people = not (output.quiet or output.json)
     began = time.monotonic()
     with StopFlag() as stop:
-        driver = Driver(sweep, jobs, stop)
+        driver = Driver(sweep, engine, stop)
         for warning in driver.warnings:
             streams.warn(warning)
         had_work = driver.has_work
-        view.start(sweep, list(driver.records.values()), len(driver.places))
+        view.start(sweep, list(driver.records.values()), engine.slots)
         try:
             with contextlib.closing(driver.events()) as events:
                 for event in events:
@@ -134,7 +184,8 @@ def carry_out(sweep: Sweep, output: SweepOptions | Output, jobs: int | None) -> 
             exit_code = driver.exit_code if stop.signum is None else 128 + stop.signum
             view.end(sweep, list(driver.records.values()), exit_code)
         found = list(driver.records.values())
-        if stop.signum is None and any(record.is_finished for record in found):
+        # Whoever ends the sweep shows its results.
+        if exit_code != Locked.exit_code and stop.signum is None and any(record.is_finished for record in found):
             if had_work or not (sweep.path / PICTURE).exists():
                 _draw(sweep, found)
             if is_for_people:
@@ -147,7 +198,7 @@ def carry_out(sweep: Sweep, output: SweepOptions | Output, jobs: int | None) -> 
         _require_good_end(sweep, driver, stop)
 
 
-def resume_sweep(reference: str, epochs: int | None, jobs: int | None, output: Output) -> bool:
+def resume_sweep(reference: str, epochs: int | None, output: Output, jobs: int | None, on: str, sbatch: str) -> bool:
     """Go on with a sweep; returns whether ``reference`` is one.
 
     Raises:
@@ -161,11 +212,14 @@ def resume_sweep(reference: str, epochs: int | None, jobs: int | None, output: O
     for option in (option for option, is_given in {**kept, "--epochs": epochs is not None}.items() if is_given):
         why = f"{path.name} is a sweep, whose runs keep what they began with"
         raise UsageError(option, why, "Leave it out, or lay out a new sweep.")
+    if output.checks and on == "slurm":
+        why = "the workers do not know of it"
+        raise UsageError("--check", why, "Leave it out, and give it to 'mlpx resume' when all runs have ended.")
     if output.checks:
         options = {"check": [*sweep.request.options.check, *map(str, output.checks)]}
         sweep = Sweep(path, sweep.request.updated({}, options))
         _ = sweep.design
-    carry_out(sweep, output, jobs)
+    _carrier(sweep.request, output, jobs, on, sbatch, path.parent)(sweep)
     return True
 
 

@@ -27,7 +27,9 @@ Gpus = Annotated[
     float | None,
     typer.Option(metavar="<float>", help="GPUs of each run (0.5: two share one).  [default: 1 where there is a GPU]"),
 ]
-Into = Annotated[Path | None, typer.Option(help="Exactly this folder: made, or extended by the runs that it lacks.")]
+Into = Annotated[
+    Path | None, typer.Option(readable=False, help="Exactly this folder: made, or extended by the runs that it lacks.")
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the command of each run, and do nothing else.")]
 Config = Annotated[
     Path | None, typer.Option(help="TOML file of settings or of a sweep; options that are typed override it.")
@@ -55,6 +57,8 @@ class SweepOptions:
         one_at_a_time: OneAtATime = None,
         cells: Cells = None,
         jobs: options.Jobs = None,
+        on: options.On = "local",
+        sbatch: options.Sbatch = None,
         cores: Cores = None,
         gpus: Gpus = None,
         into: Into = None,
@@ -77,6 +81,7 @@ class SweepOptions:
         options.shape("table", quiet=quiet, json=json)
         if into is not None and name is not None:
             raise UsageError("--into and --name", "exclude each other", "Give one of them.")
+        options.require_slurm(on, sbatch)
         self.cells = cells
         self.request: dict[str, Any] = {
             "one_at_a_time": one_at_a_time,
@@ -88,4 +93,5 @@ class SweepOptions:
         }
         self.config, self.dry_run = config, dry_run
         self.runs_dir, self.into, self.name = runs_dir, into, name
-        self.jobs, self.quiet, self.json = jobs, quiet, json
+        self.jobs, self.on, self.sbatch = jobs, on, sbatch or ""
+        self.quiet, self.json = quiet, json

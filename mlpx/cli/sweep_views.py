@@ -2,6 +2,7 @@
 
 import datetime
 import json
+import shlex
 import sys
 import time
 from collections import Counter
@@ -20,6 +21,7 @@ from mlpx.settings.values import to_text
 from mlpx.sweeps import plan
 from mlpx.sweeps.carrying_out import Ended, Event, Stopped, Waiting
 from mlpx.sweeps.folder import Sweep
+from mlpx.sweeps.on_slurm import Submitted
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
@@ -36,6 +38,9 @@ class View(Protocol):
 
     def start(self, sweep: Sweep, records: Sequence[Record], places: int) -> None:
         """The sweep begins, or goes on, with the records of all its runs, so many of them at a time."""
+
+    def submitted(self, sweep: Sweep, records: Sequence[Record], job: Submitted | None) -> None:
+        """The sweep was handed to Slurm; or, without a job, there was nothing left to do."""
 
     def show(self, event: Event) -> None:
         """Something happened."""
@@ -58,6 +63,10 @@ class Quiet:
         """Print the path."""
         print(sweep.path, flush=True)
 
+    def submitted(self, sweep: Sweep, records: Sequence[Record], job: Submitted | None) -> None:
+        """Print the path."""
+        self.start(sweep, records, 0)
+
     def show(self, event: Event) -> None:
         """Print why no further run is started."""
         if isinstance(event, Stopped):
@@ -75,6 +84,12 @@ class JsonLines(Quiet):
         request = sweep.request
         about = {"sweep": str(sweep.path), "experiment": request.model.experiment, "settings": dict(request.asked)}
         self._print("start", {**about, "runs": len(records), **_counts(records)})
+
+    def submitted(self, sweep: Sweep, records: Sequence[Record], job: Submitted | None) -> None:
+        """Print what :meth:`start` does, and the job."""
+        super().submitted(sweep, records, job)
+        if job is not None:
+            self._print("submit", {"job": job.job, "workers": job.workers})
 
     def show(self, event: Event) -> None:
         """Print a run that has ended."""
@@ -138,6 +153,18 @@ class Screen:
             self._console.print(GAP.join(column.title.rjust(column.width) for column in self._columns), style="bold")
             rule = "-" if self._console.options.ascii_only else "─"
             self._console.print(GAP.join(rule * column.width for column in self._columns), style="dim")
+
+    def submitted(self, sweep: Sweep, records: Sequence[Record], job: Submitted | None) -> None:
+        """Print the number of the job, and where to look."""
+        words = counted(len(records), sweep.design.summary)
+        to_go = sum(record.status not in plan.OVER for record in records)
+        if to_go < len(records):
+            words += f"; {to_go} to go" if to_go else "; all of them are over"
+        self._console.print(printable(words), style="bold")
+        if job is not None:
+            workers = "one worker" if job.workers == 1 else f"{job.workers} workers"
+            print(f"Slurm job {job.job}: {workers}. See how far it is: mlpx runs {shlex.quote(str(sweep.path))}")
+        print(printable(str(sweep.path)), flush=True)
 
     def show(self, event: Event) -> None:
         """Print a row, or move the bar."""

@@ -26,8 +26,14 @@ from mlpx.training.experiment import AnyExperiment
 from mlpx.training.signals import StopFlag
 
 
-def train(settings: Settings, name: str, output: Output) -> None:
-    """Train an experiment in a new run folder; ``name`` ends the folder's name.
+def train(settings: Settings, name: str, into: Path | None, output: Output) -> None:
+    """Train an experiment in a new run folder.
+
+    Args:
+        settings: The settings.
+        name: The end of the folder's name in the runs folder.
+        into: Exactly this folder instead.
+        output: The other options.
 
     Raises:
         MlpxError: In whatever way the run fails.
@@ -37,9 +43,11 @@ def train(settings: Settings, name: str, output: Output) -> None:
     device = devices.choose(output.device)
     with devices.threads(experiment_class.num_threads):
         experiment = experiment_class(settings, device)
-        with StopFlag() as stop, folder.create(output.runs_dir, settings, name) as run:
-            run.document = _new_document()
-            _execute(run, experiment, device, output, stop)
+        with StopFlag() as stop:
+            made = folder.create(output.runs_dir, settings, name) if into is None else folder.create_at(into, settings)
+            with made as run:
+                run.document = _new_document()
+                _execute(run, experiment, device, output, stop)
 
 
 def resume(path: Path, epochs: int | None, output: Output) -> None:
@@ -74,7 +82,7 @@ def resume(path: Path, epochs: int | None, output: Output) -> None:
                 if checkpoint is not None:
                     resuming.restore(experiment, checkpoint)
             with StopFlag() as stop:
-                run.tidy()
+                run.forget_failure()
                 if settings != before:
                     run.write_settings(settings)
                 if begun:
@@ -123,15 +131,16 @@ def _execute(
     stop: StopFlag,
     resume_from: Checkpoint | None = None,
 ) -> None:
-    execution = Execution(
-        run,
-        experiment,
-        device=device,
-        stop=stop,
-        checkpoint_every=output.checkpoint_every,
-        checks=output.checks,
-        resume_from=resume_from,
-    )
+    with _recording_failure(run):
+        execution = Execution(
+            run,
+            experiment,
+            device=device,
+            stop=stop,
+            checkpoint_every=output.checkpoint_every,
+            checks=output.checks,
+            resume_from=resume_from,
+        )
     settings = experiment.settings
     shown = columns(settings.metrics, len(settings.seeds))
     try:

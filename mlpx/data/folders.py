@@ -5,6 +5,8 @@ from pathlib import Path
 
 from mlpx.errors import MachineError
 
+VARIABLE = "MLPX_DATA_DIR"
+
 
 def cache_folder() -> Path:
     """The user's cache folder for mlpx, whether it exists or not.
@@ -28,5 +30,11 @@ def data_folder(given: str) -> Path:
     Raises:
         MachineError: Neither is given, and there is no home folder.
     """
-    named = given or os.environ.get("MLPX_DATA_DIR", "")
+    named = given or os.environ.get(VARIABLE, "")
     return Path(os.path.expanduser(named)) if named else cache_folder() / "data"
+
+
+def for_elsewhere() -> dict[str, str]:
+    """``$MLPX_DATA_DIR`` as an absolute path, for a process that works in another folder; empty where it is not set."""
+    named = os.environ.get(VARIABLE, "")
+    return {VARIABLE: os.path.abspath(os.path.expanduser(named))} if named else {}

@@ -9,7 +9,7 @@ import hashlib
 import io
 import re
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,14 +18,12 @@ from torch import Tensor
 
 import mlpx
 from mlpx.errors import Diverged, InputError
-from mlpx.files import read_regular, sync_folder, write_file
+from mlpx.files import NO_FILE, go_ahead, read_regular, sync_folder, write_file
 from mlpx.training.experiment import NONE_DIVERGED, State
 from mlpx.training.loop import START, Position
 
 KEPT = 2
 NAME = re.compile(r"epoch(\d{10})-step(\d{10})-([0-9a-f]{16})\.pt")
-# What opening a checkpoint gives where a folder, a link to nowhere or a fifo is in its place.
-NO_FILE = (errno.EINVAL, errno.EISDIR, errno.ENOENT, errno.ELOOP, errno.ENXIO)
 
 
 class ResumePoint(NamedTuple):
@@ -60,8 +58,13 @@ class Checkpoint(NamedTuple):
     mlpx_version: str = mlpx.__version__
 
 
-def save(folder: Path, checkpoint: Checkpoint) -> None:
+def save(folder: Path, checkpoint: Checkpoint, require_held: Callable[[], None] = go_ahead) -> None:
     """Write a checkpoint durably, then drop all but it and the one before it.
+
+    Args:
+        folder: Where checkpoints lie.
+        checkpoint: What is written.
+        require_held: Called before a file gets its name or goes; it raises where another process holds the run now.
 
     Raises:
         Diverged: A weight of a single training is not finite; nothing is written.
@@ -88,8 +91,10 @@ def save(folder: Path, checkpoint: Checkpoint) -> None:
         folder.mkdir()
         sync_folder(folder.parent)
     path = folder / f"epoch{epoch:010d}-step{step:010d}-{_digest(data)}.pt"
-    write_file(path, data)
+    write_file(path, data, require_held)
     others = [other for other in _newest_first(folder) if other != path]
+    # What was listed before this check is no checkpoint of a process that takes the run over after it.
+    require_held()
     # A checkpoint with a later name is broken, or of a future that was given up.
     ahead = [other for other in others if other.name > path.name]
     for other in ahead + others[len(ahead) + KEPT - 1 :]:
@@ -108,7 +113,7 @@ def load_newest(folder: Path) -> tuple[Checkpoint | None, list[Path]]:
         try:
             data = read_regular(path)
         except OSError as error:
-            if error.errno not in NO_FILE:
+            if error.errno not in NO_FILE or error.errno == errno.EACCES:
                 raise
             broken.append(path)
             continue

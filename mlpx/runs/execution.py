@@ -9,8 +9,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from mlpx.errors import Diverged, InputError, Interrupted
-from mlpx.files import write_file, write_files
+from mlpx.errors import Diverged, InputError, Interrupted, Locked
 from mlpx.runs import checkpoints, weights
 from mlpx.runs.checkpoints import Checkpoint, ResumePoint
 from mlpx.runs.checks import Check
@@ -82,7 +81,7 @@ class Execution:
         self._resume_from = resume_from
         self._seeds: Sequence[int] = experiment.settings.seeds
         names = [column.name for column in columns(experiment.settings.metrics, len(self._seeds))]
-        self._metrics = Metrics(run.path / "metrics.csv", names)
+        self._metrics = Metrics(run.path / "metrics.csv", names, run.require_held)
 
     def events(self) -> Iterator[Event]:
         """Run to the end.
@@ -98,7 +97,8 @@ class Execution:
         except Exception as error:
             if isinstance(error, Diverged):
                 yield from self._draw_again()
-            with contextlib.suppress(OSError, InputError):  # the disk may be what failed
+            # The disk may be what failed, or another process may hold the run.
+            with contextlib.suppress(OSError, InputError, Locked):
                 self._run.record_failure(error, self._metrics.last())
             raise
         finally:
@@ -159,7 +159,7 @@ class Execution:
             data_digest=self._experiment.data_digest,
             state=self._experiment.state(),
         )
-        checkpoints.save(self._run.checkpoints, checkpoint)
+        checkpoints.save(self._run.checkpoints, checkpoint, self._run.require_held)
 
     def _finish(self) -> Iterator[Event]:
         kept = self._keep()
@@ -235,12 +235,12 @@ class Execution:
     def _write(self, files: Mapping[str, bytes], pictures: Mapping[str, bytes]) -> Iterator[Notice]:
         """Write files and pictures; a picture that cannot be written costs a warning, never the run."""
         try:
-            write_files(self._run.path, {**files, **pictures})
+            self._run.write({**files, **pictures})
         except OSError:
-            write_files(self._run.path, files)
+            self._run.write(files)
             for name, data in pictures.items():
                 try:
-                    write_file(self._run.path / name, data)
+                    self._run.write({name: data})
                 except OSError as error:
                     yield from self._warn(f"{name} could not be drawn: {error}")
 

@@ -1,26 +1,23 @@
 """Run folders: making one, and holding one while its run goes on."""
 
 import contextlib
-import errno
-import fcntl
 import itertools
 import json
 import math
 import os
-import platform
 import re
 import shlex
 import shutil
-import time
 import traceback
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
 from mlpx.errors import Bug, Locked, MachineError, MlpxError, UsageError, as_mlpx_error, reason
-from mlpx.files import remove_temporaries, sync_folder, temporary_for, write_file
+from mlpx.files import exists, remove_all, remove_temporaries, sync_folder, temporaries, temporary_for, write_files
+from mlpx.runs.holding import Hold
 from mlpx.settings.base import Settings
 from mlpx.settings.files import to_toml
 
@@ -32,41 +29,59 @@ LEFTOVER_SECONDS = 3600.0
 """Making a folder takes less than a second; one that is still unfinished after this time was given up."""
 
 
-PROBE_SECONDS = 0.5
-"""A lock that is taken is tried again for this long, since who only reads runs takes it for an instant."""
-
-
 class Run:
-    """A run folder held by this process, through a lock that the kernel releases however the process ends.
-
-    ``path`` is the absolute path of the folder, and ``document`` what ``run.json`` says.
-    """
+    """A run folder held by this process; ``document`` is what ``run.json`` says."""
 
     def __init__(self, path: Path) -> None:
-        """Lock the folder.
+        """Take the folder, and remove what a killed process left half-written in it.
 
         Raises:
             Locked: A live process holds it.
-            OSError: The lock cannot be made.
+            OSError: It cannot be taken.
         """
-        self.path = path.absolute()
         self.document: dict[str, Any] = {}
-        self._lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
-        until = time.monotonic() + PROBE_SECONDS
-        while not _try_lock(self._lock, fcntl.LOCK_EX):
-            if time.monotonic() >= until:
-                holder = os.pread(self._lock, 100, 0).decode(errors="replace").strip() or "another process"
-                os.close(self._lock)
-                raise Locked(path, f"is held by {holder}", "Wait for it, or stop it.")
-            time.sleep(0.01)
-        os.ftruncate(self._lock, 0)
-        os.pwrite(self._lock, f"process {os.getpid()} on {platform.node()}\n".encode(), 0)
+        with contextlib.ExitStack() as undo:
+            self._hold = undo.enter_context(Hold(path.absolute()))
+            # Removing these also keeps a holder that stood still, and was overtaken, from renaming what it had written.
+            left = [*temporaries(self.path), *temporaries(self.checkpoints)]
+            # What was listed before this check is not of a process that takes the run over after it.
+            self.require_held()
+            remove_all(left)
+            undo.pop_all()
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        os.close(self._lock)
+    def __exit__(self, kind: object = None, error: BaseException | None = None, trace: object = None) -> None:
+        """Let the folder go. Where another process has taken it over, whatever failed is reported as that."""
+        self._hold.__exit__(kind, error, trace)
+
+    @property
+    def path(self) -> Path:
+        """The absolute path of the folder."""
+        return self._hold.path
+
+    @path.setter
+    def path(self, path: Path) -> None:
+        self._hold.path = path
+
+    def require_held(self) -> None:
+        """Check that this process still holds the folder, before something durable is written.
+
+        Raises:
+            Locked: Another process has taken it over.
+            OSError: That cannot be told, as when the folder was deleted.
+        """
+        self._hold.require()
+
+    def write(self, files: Mapping[str, bytes]) -> None:
+        """Put files into the folder, durably, each in one step.
+
+        Raises:
+            Locked: Another process has taken the folder over.
+            OSError: A file cannot be written. The error names it.
+        """
+        write_files(self.path, files, self.require_held)
 
     @property
     def checkpoints(self) -> Path:
@@ -75,13 +90,13 @@ class Run:
 
     def write_settings(self, settings: Settings) -> None:
         """Write ``config.toml``."""
-        write_file(self.path / "config.toml", to_toml(settings).encode())
+        self.write({"config.toml": to_toml(settings).encode()})
 
     def update(self, facts: Mapping[str, Any]) -> None:
         """Change what ``run.json`` says; a number that is not finite becomes null."""
         self.document |= facts
         text = json.dumps(finite(self.document), indent=2, allow_nan=False) + "\n"
-        write_file(self.path / "run.json", text.encode())
+        self.write({"run.json": text.encode()})
 
     def record_start(self, facts: Mapping[str, Any]) -> None:
         """Write that the run is under way.
@@ -111,7 +126,7 @@ class Run:
         """Write how the run failed and why, and the traceback to ``error.log`` where that is a bug of mlpx."""
         failure = self.failure(error)
         if isinstance(failure, Bug):
-            write_file(self.path / "error.log", "".join(traceback.format_exception(error)).encode(errors="replace"))
+            self.write({"error.log": "".join(traceback.format_exception(error)).encode(errors="replace")})
         self.record_end(failure.status, failure.exit_code, metrics, error=str(failure))
 
     def failure(self, error: Exception) -> MlpxError:
@@ -130,38 +145,14 @@ class Run:
         before = self.document.get("resumed_from_epoch")
         self.document["resumed_from_epoch"] = [*(before if isinstance(before, list) else []), epoch]
 
-    def tidy(self) -> None:
-        """Remove temporary files of a killed process, and the ``error.log`` of an earlier attempt."""
+    def forget_failure(self) -> None:
+        """Remove the ``error.log`` of an earlier attempt.
+
+        Raises:
+            Locked: Another process has taken the folder over.
+        """
+        self.require_held()
         (self.path / "error.log").unlink(missing_ok=True)
-        for folder in (self.path, self.checkpoints):
-            remove_temporaries(folder)
-
-
-def is_held(path: Path) -> bool:
-    """Whether a live process holds the run folder ``path``, or, where no one can tell, might hold it.
-
-    The lock is tried for an instant, shared, so that readers do not hinder one another; :class:`Run` tries again.
-    """
-    try:
-        lock = os.open(path / "lock", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except FileNotFoundError:
-        return False
-    except OSError as error:
-        return error.errno != errno.ELOOP  # a link is not what mlpx makes
-    try:
-        return not _try_lock(lock, fcntl.LOCK_SH)
-    except OSError:
-        return True
-    finally:
-        os.close(lock)
-
-
-def _try_lock(descriptor: int, kind: int) -> bool:
-    try:
-        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def create(runs_dir: Path, settings: Settings, name: str) -> Run:
@@ -177,20 +168,31 @@ def create(runs_dir: Path, settings: Settings, name: str) -> Run:
     require_name(name)
     path = stamped(runs_dir, settings.experiment, name)
     try:
-        runs_dir.mkdir(parents=True, exist_ok=True)
-        remove_temporaries(runs_dir, LEFTOVER_SECONDS)
-        run = _create_hidden(path, settings)
-        try:
-            run.path = rename(run.path, path.absolute())
-            sync_folder(runs_dir)
-        except BaseException:
-            shutil.rmtree(run.path, ignore_errors=True)
-            raise
+        run = _create(path.absolute(), settings, rename)
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         why = f"cannot make a run folder there: {reason(error)}"
         raise MachineError(runs_dir, why, "Choose another --runs-dir.") from error
     point_latest(runs_dir, run.path.name)
     return run
+
+
+def create_at(path: Path, settings: Settings) -> Run:
+    """Make and hold the new run folder ``path``, in whose place there may be an empty folder.
+
+    Raises:
+        UsageError: There is something else.
+        Locked: Another process has made it in the meantime.
+        MachineError: The folder cannot be made.
+    """
+    try:
+        return _create(path.absolute(), settings, _rename_exactly)
+    except (OSError, ValueError) as error:
+        if os.path.exists(path / "config.toml"):
+            raise Locked(path, "another process has made it just now", "Repeat the command.") from error
+        if os.path.lexists(path):
+            why = f"{path} is there already, and is no run"
+            raise UsageError("--into", why, "Give a run, or a new name.") from error
+        raise MachineError("--into", f"cannot make {path}: {reason(error)}", "Choose another.") from error
 
 
 def stamped(runs_dir: Path, experiment: str, name: str) -> Path:
@@ -222,17 +224,28 @@ def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
-def _create_hidden(path: Path, settings: Settings) -> Run:
-    """A complete run folder, under a temporary name for ``path``."""
-    hidden = temporary_for(path)
-    hidden.mkdir()
+def _create(path: Path, settings: Settings, rename: Callable[[Path, Path], Path]) -> Run:
+    """Make a run folder under a hidden name, and give it the name ``path``, or what ``rename`` makes of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    remove_temporaries(path.parent, LEFTOVER_SECONDS)
+    made = temporary_for(path)
+    made.mkdir()
     try:
-        run = Run(hidden)
-        run.write_settings(settings)
+        with contextlib.ExitStack() as undo:
+            run = undo.enter_context(Run(made))
+            run.write_settings(settings)
+            made = run.path = rename(made, path)
+            sync_folder(path.parent)
+            undo.pop_all()
     except BaseException:
-        shutil.rmtree(hidden, ignore_errors=True)
+        shutil.rmtree(made, ignore_errors=True)
         raise
     return run
+
+
+def _rename_exactly(hidden: Path, path: Path) -> Path:
+    os.rename(hidden, path)
+    return path
 
 
 def rename(hidden: Path, path: Path) -> Path:
@@ -259,10 +272,10 @@ def point_latest(runs_dir: Path, name: str) -> None:
     file systems or over the link of another user, a warning says so.
     """
     link = runs_dir / LATEST
-    if link.exists() and not link.is_symlink():
-        return
     temporary = temporary_for(link)
     try:
+        if exists(link) and not link.is_symlink():
+            return
         os.symlink(name, temporary)
         os.replace(temporary, link)
     except OSError as error:

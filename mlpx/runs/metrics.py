@@ -4,11 +4,11 @@ import csv
 import errno
 import os
 import stat
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 from mlpx.errors import InputError, reason
-from mlpx.files import open_regular, read_regular
+from mlpx.files import go_ahead, open_regular, read_regular, write_file
 
 TAIL_BYTES = 64 * 1024
 """Of a long file, so much of the beginning and of the end is read to find the header and the last row."""
@@ -17,25 +17,36 @@ TAIL_BYTES = 64 * 1024
 class Metrics:
     """The file, open for appending; each row is one write at full precision."""
 
-    def __init__(self, path: Path, columns: Sequence[str]) -> None:
+    def __init__(self, path: Path, columns: Sequence[str], require_held: Callable[[], None] = go_ahead) -> None:
         """Open the file, which is made if it is missing.
+
+        Args:
+            path: The file.
+            columns: Its header.
+            require_held: Called when the file is replaced; it raises where another process holds the run now.
 
         Raises:
             InputError: Something else than a regular file is in its place.
         """
         self._path = path
         self._columns = columns
+        self._require_held = require_held
+        self._is_new = not os.path.lexists(path)
+        self._descriptor = self._open(os.O_EXCL if self._is_new else 0)
+
+    def _open(self, flags: int) -> int:
         # A link could empty a file elsewhere, and opening a fifo would wait for a reader.
-        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+        flags |= os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
         try:
-            self._descriptor = os.open(path, flags, 0o666)
+            descriptor = os.open(self._path, flags, 0o666)
         except OSError as error:
             if error.errno in (errno.ELOOP, errno.EISDIR):
-                raise InputError(path, "is not a regular file", "Remove it, and resume.") from error
+                raise InputError(self._path, "is not a regular file", "Remove it, and resume.") from error
             raise
-        if not stat.S_ISREG(os.fstat(self._descriptor).st_mode):
-            os.close(self._descriptor)
-            raise InputError(path, "is not a regular file", "Remove it, and resume.")
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.close(descriptor)
+            raise InputError(self._path, "is not a regular file", "Remove it, and resume.")
+        return descriptor
 
     @property
     def offset(self) -> int:
@@ -44,8 +55,20 @@ class Metrics:
 
     def start(self) -> None:
         """Empty the file but for the header."""
-        os.ftruncate(self._descriptor, 0)
+        if not self._is_new:
+            self._replace(b"")
         self._write(self._columns)
+
+    def _replace(self, content: bytes) -> None:
+        """Put a new file of this content in the old one's place, durably.
+
+        A process that held the run before, was stopped, and goes on now, still writes rows into the old one.
+        """
+        write_file(self._path, content, self._require_held)
+        before, self._descriptor = self._descriptor, self._open(0)
+        os.close(before)
+        # Had another process taken the run over and replaced the file in the meantime, this one would be its file.
+        self._require_held()
 
     def append(self, row: Mapping[str, float]) -> None:
         """Add a row with a value for each column, in their order.
@@ -84,8 +107,7 @@ class Metrics:
         if offset and os.pread(self._descriptor, len(header), 0) != header:
             why = "its columns are not those that this version of mlpx writes"
             raise InputError(self._path, why, "Resume it with the version that began it, or start the run anew.")
-        os.ftruncate(self._descriptor, offset)
-        self.sync()
+        self._replace(os.pread(self._descriptor, offset, 0))
 
     def rows(self) -> dict[str, list[float]]:
         """The columns by name.

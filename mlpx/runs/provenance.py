@@ -35,7 +35,17 @@ def _commit(checkout: Path) -> dict[str, Any] | None:
         return None
     # Git tells hooks by GIT_DIR and the like which repository they are called for, and ``-C`` does not override that.
     env = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
-    command = ["git", "-C", str(checkout), "status", "--porcelain=v2", "--branch", "--untracked-files=no"]
+    # Without the option, git locks the index, and leaves the lock there if it is killed.
+    command = [
+        "git",
+        "--no-optional-locks",
+        "-C",
+        str(checkout),
+        "status",
+        "--porcelain=v2",
+        "--branch",
+        "--untracked-files=no",
+    ]
     try:
         output = subprocess.run(command, env=env, capture_output=True, timeout=5, check=True).stdout
     except (OSError, subprocess.SubprocessError):

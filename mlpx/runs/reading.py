@@ -11,7 +11,7 @@ from typing import Any
 
 from mlpx import registry
 from mlpx.errors import InputError, UsageError, reason
-from mlpx.files import read_regular
+from mlpx.files import NO_FILE, exists, read_regular
 from mlpx.settings.base import Settings
 from mlpx.settings.files import read_toml, validated
 
@@ -35,7 +35,7 @@ def find(reference: str, runs_dir: Path) -> Path:
     """
     found = places(reference, runs_dir)
     for path in found:
-        if _is_run(path):
+        if is_run(path):
             return path.resolve()
     for path in found:
         if is_sweep(path):
@@ -79,7 +79,7 @@ def find_inside(reference: str, runs_dir: Path) -> tuple[list[Path], list[Path]]
     """
     found = places(reference, runs_dir)
     for path in found:
-        if _is_run(path):
+        if is_run(path):
             return [path.resolve()], []
         runs, sweeps = inside(path)
         if runs or sweeps:
@@ -112,19 +112,27 @@ def runs_in(folder: Path) -> list[Path]:
 
 
 def inside(folder: Path) -> tuple[list[Path], list[Path]]:
-    """The runs in a folder, as :func:`runs_in` has them, and the sweeps in it, by name."""
+    """The runs in a folder, as :func:`runs_in` has them, and the sweeps in it, by name.
+
+    Raises:
+        OSError: The machine fails to tell.
+    """
     try:
         with os.scandir(folder) as entries:
             folders = [Path(entry) for entry in entries if entry.name[0] != "." and entry.is_dir(follow_symlinks=False)]
-    except (OSError, ValueError):  # ValueError: a NUL in the path
+    except ValueError:  # a NUL in the path
+        return [], []
+    except OSError as error:
+        if error.errno not in NO_FILE:
+            raise
         return [], []
     runs, sweeps = [], []
     for path in sorted(folders):
-        if os.path.lexists(path / TRACES[0]):
+        if exists(path / TRACES[0], follow=False):
             runs.append(path)
         elif is_sweep(path):
             sweeps.append(path)
-        elif any(os.path.lexists(path / name) for name in TRACES[1:]) or not os.access(path, os.X_OK):
+        elif any(exists(path / name, follow=False) for name in TRACES[1:]) or not os.access(path, os.X_OK):
             runs.append(path)
     return runs, sweeps
 
@@ -137,7 +145,7 @@ def places(reference: str, runs_dir: Path) -> list[Path]:
 
 def is_sweep(path: Path) -> bool:
     """Whether ``path`` is the folder of a sweep."""
-    return os.path.exists(path / SWEEP_FILE)
+    return exists(path / SWEEP_FILE)
 
 
 def _require_access(path: Path) -> None:
@@ -145,9 +153,9 @@ def _require_access(path: Path) -> None:
         raise InputError(path, "cannot be read (Permission denied)", "Make it readable.")
 
 
-def _is_run(path: Path) -> bool:
-    # Unlike the methods of Path, os.path has an answer for any text, such as one too long for a name.
-    return os.path.exists(path / "config.toml")
+def is_run(path: Path) -> bool:
+    """Whether ``path`` is the folder of a run."""
+    return exists(path / "config.toml")
 
 
 def settings_of(run: Path) -> Settings:
@@ -155,6 +163,7 @@ def settings_of(run: Path) -> Settings:
 
     Raises:
         InputError: It is missing or broken.
+        OSError: The machine cannot read it; it may well be whole.
     """
     path = run / "config.toml"
     try:
@@ -164,7 +173,30 @@ def settings_of(run: Path) -> Settings:
             raise InputError(path, f"names no known experiment ({experiment!r})", "Start the run anew.")
         return validated(registry.settings_class(experiment), {}, table, path)
     except UsageError as error:
+        if isinstance(error.__cause__, OSError) and error.__cause__.errno not in NO_FILE:
+            raise error.__cause__ from None
         raise InputError("not a run that can be used", error, "Start the run anew.") from error
+
+
+def require_settings(run: Path, settings: Settings) -> None:
+    """Check that a run has these settings, wherever its data lies.
+
+    Raises:
+        UsageError: It has others.
+        InputError: Its ``config.toml`` is broken.
+    """
+    there, here = settings_of(run), settings
+    before, after = there.model_dump(), here.model_dump()
+    names = sorted((before.keys() | after.keys()) - here.places)
+    differ = [name for name in names if before.get(name) != after.get(name)]
+    if there.experiment != here.experiment:
+        raise UsageError("--into", f"{run} is a run of {there.experiment}", "Give another folder.")
+    if differ:
+        changes = ", ".join(f"{name} is {before.get(name)!r} there, not {after.get(name)!r}" for name in differ)
+        cure = "Give the same settings, or another folder."
+        if differ == ["epochs"] and before["epochs"] < after["epochs"]:
+            cure = f"To extend it: mlpx resume {shlex.quote(str(run))} --epochs {after['epochs']}"
+        raise UsageError("--into", f"{run} has other settings: {changes}", cure)
 
 
 def document_of(run: Path) -> dict[str, Any]:

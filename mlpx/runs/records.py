@@ -13,7 +13,8 @@ from typing import Any, Protocol, TypeVar
 from mlpx.errors import InputError, as_mlpx_error, reason
 from mlpx.files import read_regular
 from mlpx.runs import reading
-from mlpx.runs.folder import finite, is_held
+from mlpx.runs.folder import finite
+from mlpx.runs.holding import is_held
 from mlpx.runs.metrics import read_last_row
 from mlpx.settings.base import Settings
 from mlpx.settings.metrics import Metric, final

@@ -1,23 +1,23 @@
-"""Carrying out a sweep on this machine: some runs at a time, each in a process of its own, until none is left."""
+"""Carrying out a sweep: some runs at a time, each in a process of its own, until none is left."""
 
+import contextlib
+import os
 import signal
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import replace
-from multiprocessing.connection import wait
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from mlpx.errors import InputError, Locked, MachineError, as_mlpx_error
 from mlpx.files import read_regular
 from mlpx.runs import reading, records
-from mlpx.runs.folder import is_held
+from mlpx.runs.holding import is_held
 from mlpx.runs.records import Record
 from mlpx.settings.metrics import EPOCH, SECONDS
 from mlpx.sweeps import plan
 from mlpx.sweeps.folder import Sweep
-from mlpx.sweeps.places import places
-from mlpx.sweeps.processes import LOG, Process, clear, prepare
+from mlpx.sweeps.processes import LOG
 from mlpx.training.signals import STOPPING, StopFlag
 
 WAIT_SECONDS = 0.1
@@ -45,6 +45,32 @@ class Stopped(NamedTuple):
 Event = Ended | Waiting | Stopped
 
 
+class Engine(Protocol):
+    """Where runs are carried out: :class:`mlpx.sweeps.local.Local`, :class:`mlpx.sweeps.on_ray.Ray`."""
+
+    slots: int
+    """The number of runs at a time."""
+
+    @property
+    def running(self) -> Sequence[Path]:
+        """The runs that go on."""
+
+    def start(self, run: Path) -> None:
+        """Start a run, for which there must be a slot; raises OSError if it cannot be started."""
+
+    def ended(self, seconds: float) -> list[tuple[Path, int]]:
+        """The runs that have ended, after so long a wait at most.
+
+        Each comes with its exit code, or the signal that it died by as a negative number.
+        """
+
+    def send(self, signum: int) -> None:
+        """Send a signal to all runs that go on."""
+
+    def close(self, *, dies: bool) -> None:
+        """End the runs that go on, and wait for them; ``dies`` if this process ends by a signal next."""
+
+
 class Driver:
     """Carries out the runs of a sweep that are not over, together with any other driver, here or elsewhere.
 
@@ -52,23 +78,20 @@ class Driver:
     check needs, so that a sweep of thousands of runs takes little memory. ``warnings`` tells which runs cannot be read.
     """
 
-    def __init__(self, sweep: Sweep, jobs: int | None, stop: StopFlag) -> None:
+    def __init__(self, sweep: Sweep, engine: Engine, stop: StopFlag) -> None:
         """Read all runs.
 
         Args:
             sweep: The sweep.
-            jobs: The largest number of runs at a time; ``None`` for as many as there are cores or GPUs for.
+            engine: Where the runs are carried out.
             stop: Asks to stop, by a signal that is handed on to the runs.
 
         Raises:
-            UsageError: The runs cannot have such a share of GPUs.
-            MachineError: There are fewer GPUs than a run asks for.
             InputError: The sweep has no runs.
         """
         self._sweep = sweep
-        self._options = sweep.request.options
+        self._engine = engine
         self._stop = stop
-        self.places = deque(places(self._options, jobs))
         self.warnings: list[str] = []
         found = []
         paths = reading.runs_in(sweep.path)
@@ -86,7 +109,6 @@ class Driver:
         self.records = {record.path: record for record in found}
         self._tried: set[Path] = set()
         self._killed: set[Path] = set()
-        self._live: dict[int, Process] = {}
         self._queue = deque(plan.startable(found, ()))
 
     @property
@@ -106,41 +128,38 @@ class Driver:
 
         Whoever stops reading them before their end must close them, which ends the runs.
         """
-        if self._queue:
-            prepare(self._sweep.request.model.experiment)
         try:
             yield from self._events()
         finally:
-            for process in self._live.values():
-                process.send(signal.SIGTERM)
-            for process in self._live.values():
-                process.end()
-            if self._stop.signum is not None:
-                clear()
+            self._engine.close(dies=self._stop.signum is not None)
 
     def _events(self) -> Iterator[Event]:
         stopped, handed_on = "", False
         while True:
-            while self._queue and self.places and not stopped and self._stop.signum is None:
+            while self._may_start and not stopped:
                 for event in self._start(self._queue.popleft()):
                     yield event
                     if stopped := self._why_stop():
                         yield Stopped(stopped)
             if self._stop.signum is not None and not handed_on:
                 handed_on = True
-                for process in self._live.values():
-                    process.send(self._stop.signum)
-            if not self._live:
+                self._engine.send(self._stop.signum)
+            if not self._engine.running:
                 if stopped or self._stop.signum is not None or not self._given_up_elsewhere():
                     return
                 continue
-            ready = wait(list(self._live), WAIT_SECONDS)
-            for sentinel in [number for number in self._live if number in ready]:
-                yield from self._end(self._live.pop(sentinel))
-            if not ready:
-                yield Waiting([process.run for process in self._live.values()])
+            ended = self._engine.ended(WAIT_SECONDS)
+            for path, code in ended:
+                yield from self._end(path, code)
+            if not ended:
+                yield Waiting(self._engine.running)
             elif not stopped and (stopped := self._why_stop()):
                 yield Stopped(stopped)
+
+    @property
+    def _may_start(self) -> bool:
+        has_room = len(self._engine.running) < self._engine.slots
+        return bool(self._queue) and has_room and self._stop.signum is None
 
     def _start(self, path: Path) -> Iterator[Event]:
         """Start a run, if it still may: another driver may have it, or have finished it."""
@@ -148,20 +167,18 @@ class Driver:
         if self.records[path].status not in plan.STARTABLE:
             return
         self._tried.add(path)
-        place = self.places.popleft()
         try:
-            process = Process(path, self._options, place)
+            self._engine.start(path)
         except OSError as error:
-            self.places.append(place)
             # These mean that the process that forks the runs was killed just now; the next start makes a new one.
             if not (isinstance(error, ChildProcessError | ConnectionError) and self._may_try_again(path)):
                 yield self._failed(path, str(as_mlpx_error(error)), MachineError.exit_code)
-        else:
-            self._live[process.sentinel] = process
 
-    def _end(self, process: Process) -> Iterator[Event]:
-        path, code = process.run, process.end()
-        self.places.append(process.place)
+    def _end(self, path: Path, code: int) -> Iterator[Event]:
+        # A network file system may believe for a while that files are missing that another machine has just made.
+        # Opening their folder makes it ask.
+        with contextlib.suppress(OSError):
+            os.listdir(path)
         self._refresh(path)
         record = self.records[path]
         if code == Locked.exit_code:

@@ -1,16 +1,26 @@
 """The folder of a sweep: ``sweep.toml``, and the folder of each run, laid out before the first of them starts."""
 
 import contextlib
-import fcntl
 import os
 import shutil
+import stat
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 from mlpx.errors import InputError, MachineError, UsageError, reason
-from mlpx.files import TEMPORARY, remove_temporaries, sync_folder, temporary_for, write_file
+from mlpx.files import (
+    TEMPORARY,
+    exists,
+    remove_all,
+    remove_temporaries,
+    sync_folder,
+    temporaries,
+    temporary_for,
+    write_file,
+)
 from mlpx.runs import folder, reading
+from mlpx.runs.holding import CLAIMS, LOCK, Hold
 from mlpx.settings.base import Settings
 from mlpx.settings.files import to_toml
 from mlpx.sweeps.designs import Design, identity
@@ -48,7 +58,7 @@ class Sweep:
         def place(run: Path) -> tuple[int, str]:
             try:
                 return self.place(reading.settings_of(run)), run.name
-            except InputError:
+            except (InputError, OSError):
                 return len(self._places), run.name
 
         return sorted(reading.runs_in(self.path), key=place)
@@ -154,14 +164,19 @@ def _lay_out(path: Path, request: Request, design: Design) -> Path:
 
 def _extend(path: Path, request: Request, design: Design) -> None:
     """Add the runs that the sweep lacks, one process at a time; an empty folder lacks all of them."""
-    if not os.path.isdir(path):
+    if not (exists(path) and stat.S_ISDIR(os.stat(path).st_mode)):
         raise _no_sweep(path)
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    _require_of(request.model.experiment, path)
+    text = request.to_toml()
     hidden: dict[Path, Path] = {}
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    with Hold.wait_for(path) as hold, contextlib.ExitStack() as undo:
+        undo.callback(lambda: remove_all(hidden))
         _require_of(request.model.experiment, path)
-        remove_temporaries(path, folder.LEFTOVER_SECONDS)
+        # A holder that stood still, and was overtaken, must not name these any more.
+        same = [each for each in temporaries(path) if each.name[1:].rsplit(".", 2)[0] in (FILE, *design.names)]
+        left = [*temporaries(path, folder.LEFTOVER_SECONDS), *same]
+        hold.require()
+        remove_all(left)
         present = _identities(path)
         missing = [pair for pair in zip(design.names, design.cells, strict=True) if identity(pair[1]) not in present]
         for name, cell in missing:
@@ -171,14 +186,11 @@ def _extend(path: Path, request: Request, design: Design) -> None:
         if missing:
             os.sync()
         # This comes before the runs, since without it the folder is no sweep, which the same call could complete.
-        write_file(path / FILE, request.to_toml().encode())
+        write_file(path / FILE, text.encode(), hold.require)
         for temporary, run in hidden.items():
+            hold.require()
             folder.rename(temporary, run)
-        os.fsync(descriptor)
-    finally:
-        for temporary in hidden:
-            shutil.rmtree(temporary, ignore_errors=True)
-        os.close(descriptor)
+        sync_folder(path)
 
 
 def _require_of(experiment: str, path: Path) -> None:
@@ -187,7 +199,7 @@ def _require_of(experiment: str, path: Path) -> None:
         before = read(path).request.model.experiment
         if before != experiment:
             raise UsageError("--into", f"{path} is a sweep of {before}", f"Give a sweep of {experiment}.")
-    elif not all(map(TEMPORARY.fullmatch, os.listdir(path))):
+    elif not all(name in (LOCK, CLAIMS) or TEMPORARY.fullmatch(name) for name in os.listdir(path)):
         raise _no_sweep(path)
 
 

@@ -47,18 +47,28 @@ def places(options: Options, jobs: int | None) -> Sequence[str | None]:
         UsageError: A run cannot have such a share of GPUs.
         MachineError: There are fewer GPUs than a run asks for.
     """
+    require_share(options)
     share, found = options.gpus, gpus()
     if share == 0:
         return ["" if found else None] * (jobs or max(1, cores() // options.cores))
-    if share < LEAST_SHARE or (share > 1 and share != int(share)):
-        cure = f"Give a whole number, or a fraction of one GPU, at least {LEAST_SHARE}."
-        raise UsageError("--gpus", f"{share} cannot be used", cure)
     if share > len(found):
         have = {0: "there is none", 1: "there is one"}.get(len(found), f"there are {len(found)}")
         raise MachineError("--gpus", f"each run shall have {share:g}, and {have}", "Give fewer, or --gpus 0.")
     groups = _groups(found, max(1, int(share)))
     # Runs that share GPUs are spread over all of them first.
     return [group for _ in range(int(1 / share) if share < 1 else 1) for group in groups][:jobs]
+
+
+def require_share(options: Options) -> None:
+    """Check that runs can have such a share of GPUs.
+
+    Raises:
+        UsageError: They cannot.
+    """
+    share = options.gpus
+    if share and (share < LEAST_SHARE or (share > 1 and share != int(share))):
+        cure = f"Give a whole number, or a fraction of one GPU, at least {LEAST_SHARE}."
+        raise UsageError("--gpus", f"{share} cannot be used", cure)
 
 
 def _groups(names: Sequence[str], size: int) -> list[str]:

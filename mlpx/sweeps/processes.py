@@ -23,7 +23,7 @@ from pathlib import Path
 
 from mlpx.errors import MachineError, reason
 from mlpx.registry import EXPERIMENTS
-from mlpx.runs import folder
+from mlpx.runs import holding
 from mlpx.sweeps.places import VISIBLE
 from mlpx.sweeps.request import Options
 from mlpx.training.signals import STOPPING
@@ -85,13 +85,16 @@ def clear() -> None:
 class Process:
     """The process of a run, from its start to its end."""
 
-    def __init__(self, run: Path, options: Options, place: str | None) -> None:
+    def __init__(
+        self, run: Path, options: Options, place: str | None, environment: Mapping[str, str] | None = None
+    ) -> None:
         """Start it: ``mlpx resume RUN``, whose output is appended to ``RUN/output.log``.
 
         Args:
             run: The absolute path of the run folder.
             options: How it is carried out.
             place: What it sees as the environment variable of visible GPUs; ``None`` changes nothing.
+            environment: Other variables that it gets.
 
         Raises:
             OSError: The log cannot be opened, or the process cannot be started.
@@ -101,12 +104,13 @@ class Process:
         arguments = ["resume", str(run), "--device", options.device]
         arguments += ["--checkpoint-every", repr(options.checkpoint_every)]
         arguments += [word for check in options.check for word in ("--check", check)]
-        environment = {"OMP_NUM_THREADS": str(options.cores), **({} if place is None else {VISIBLE: place})}
+        visible = {} if place is None else {VISIBLE: place}
+        variables = {**(environment or {}), "OMP_NUM_THREADS": str(options.cores), **visible}
         log = _open_log(run / LOG)
         readable, self._alive = os.pipe()
         ends = [Connection(descriptor) for descriptor in (readable, log)]
         try:
-            self._process = _CONTEXT.Process(target=_become_the_run, args=(arguments, environment, options.cores, ends))
+            self._process = _CONTEXT.Process(target=_become_the_run, args=(arguments, variables, options.cores, ends))
             self._process.start()
         except BaseException as error:
             os.close(self._alive)
@@ -138,7 +142,7 @@ class Process:
             return 1 if code is None else code
         # The run lives, and no one learns of its end. By the end of the pipe it saves and stops, so it is waited for.
         until = time.monotonic() + ORPHAN_SECONDS
-        while folder.is_held(self.run) and time.monotonic() < until:
+        while holding.is_held(self.run) and time.monotonic() < until:
             time.sleep(0.05)
         return -signal.SIGKILL
 

@@ -16,7 +16,7 @@ from helpers import write_run
 from mlpx.errors import InputError, Locked
 from mlpx.experiments.mlp.settings import MlpSettings
 from mlpx.experiments.poly.settings import PolySettings
-from mlpx.runs import folder, reading, records
+from mlpx.runs import folder, holding, reading, records
 from mlpx.runs.folder import Run
 from mlpx.runs.metrics import TAIL_BYTES
 from mlpx.settings.files import to_toml
@@ -115,17 +115,17 @@ def test_a_starting_run_never_stumbles_over_a_reader(run: Path) -> None:
         began = time.monotonic()
         with pytest.raises(Locked):
             Run(run)
-        assert time.monotonic() - began >= folder.PROBE_SECONDS
+        assert time.monotonic() - began >= holding.PROBE_SECONDS
     os.waitpid(child, 0)
 
 
 def test_readers_do_not_hinder_one_another_and_leave_the_lock_as_it_was(run: Path) -> None:
     descriptor = os.open(run / "lock", os.O_RDONLY)
     fcntl.flock(descriptor, fcntl.LOCK_SH)
-    assert not folder.is_held(run)
+    assert not holding.is_held(run)
     os.close(descriptor)
     before = (run / "lock").read_bytes(), os.stat(run / "lock").st_mtime_ns
-    assert not folder.is_held(run)
+    assert not holding.is_held(run)
     assert before == ((run / "lock").read_bytes(), os.stat(run / "lock").st_mtime_ns)
 
 
@@ -282,9 +282,9 @@ def test_a_name_is_a_run_or_a_folder_of_runs(run: Path, tmp_path: Path, monkeypa
 
 def test_a_folder_that_may_not_be_looked_into_is_said_to_be_so(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # Root may look into any folder, so the system's answers are those that another user would get.
+    shutil.rmtree(run / "claims")
     monkeypatch.setattr(os, "access", lambda path, mode: False)
-    monkeypatch.setattr(os.path, "exists", lambda path: False)
-    monkeypatch.setattr(os.path, "lexists", lambda path: False)
+    monkeypatch.setattr(reading, "exists", lambda path, follow=True: False)
     assert reading.runs_in(run.parent) == [run]
     for find in (reading.find, reading.find_runs):
         with pytest.raises(InputError, match="cannot be read"):

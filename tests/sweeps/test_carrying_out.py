@@ -12,7 +12,7 @@ import pytest
 from helpers import Result, assert_fails, document_of, mlpx
 from sweeping import make_sweep
 
-from mlpx.runs import folder, records
+from mlpx.runs import holding, records
 from mlpx.runs.folder import Run
 from mlpx.sweeps import carrying_out, processes
 from mlpx.sweeps.processes import LOG
@@ -185,7 +185,7 @@ def test_a_run_that_another_process_has_taken_in_the_meantime_is_left_to_it(
     def is_held(path: Path) -> bool:
         looks.append(path)
         # At the beginning, and just before its process starts, each run seems to be free.
-        return looks.count(path) > 4 and folder.is_held(path)
+        return looks.count(path) > 4 and holding.is_held(path)
 
     monkeypatch.setattr(records, "is_held", is_held)
     monkeypatch.setattr(carrying_out, "is_held", is_held)

@@ -19,6 +19,7 @@ from mlpx.experiments.poly.settings import PolySettings
 from mlpx.experiments.transformer.settings import FILES, TransformerSettings
 from mlpx.files import TEMPORARY, temporary_for
 from mlpx.runs import reading
+from mlpx.runs.holding import CLAIMS, LOCK
 from mlpx.settings.base import Settings
 from mlpx.sweeps import folder
 from mlpx.sweeps.folder import Sweep
@@ -38,8 +39,8 @@ def extend(path: Path, request: Request) -> Sweep:
 
 
 def names_in(path: Path) -> list[str]:
-    """What is seen in a folder."""
-    return sorted(each.name for each in path.iterdir() if not each.name.startswith("."))
+    """What is seen in a folder, but for who held it."""
+    return sorted(each.name for each in path.iterdir() if each.name[0] != "." and each.name not in (LOCK, CLAIMS))
 
 
 def hidden_in(path: Path) -> list[str]:
@@ -60,9 +61,11 @@ class State(NamedTuple):
 
 
 def states(path: Path) -> dict[str, State]:
-    """All that is in the folder, at whatever depth."""
+    """All that is in the folder, at whatever depth, but for who held it."""
     found = {}
     for each in sorted(path.rglob("*")):
+        if each.relative_to(path).parts[0] in (LOCK, CLAIMS):
+            continue
         stat = each.lstat()
         found[str(each.relative_to(path))] = State(
             stat.st_ino, stat.st_mtime_ns if each.is_file() else 0, each.read_bytes() if each.is_file() else None
@@ -410,7 +413,8 @@ def in_sweep(path):
     return [identity(reading.settings_of(run)) for run in reading.runs_in(path)]
 
 def seen_in(path):
-    return [each for each in path.iterdir() if each.name[0] != "."] if path.exists() else []
+    found = path.iterdir() if path.exists() else ()
+    return [each for each in found if each.name[0] != "." and each.name not in ("lock", "claims")]
 """
 KILLS = """
 few, many = request_of(PolySettings, degree="3", seed="0..1"), request_of(PolySettings, degree="3,1", seed=sys.argv[2])

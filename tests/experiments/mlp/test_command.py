@@ -36,7 +36,17 @@ from mlpx.settings.metrics import final
 pytestmark = pytest.mark.program
 
 FILES = {
-    *("checkpoints", "config.toml", "confusion.png", "filters.png", "lock", "loss.png", "metrics.csv", "mistakes.png"),
+    *(
+        "checkpoints",
+        "claims",
+        "config.toml",
+        "confusion.png",
+        "filters.png",
+        "lock",
+        "loss.png",
+        "metrics.csv",
+        "mistakes.png",
+    ),
     *("run.json", "weights.safetensors"),
 }
 NUM_TRAIN = 5000

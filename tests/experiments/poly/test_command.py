@@ -19,6 +19,7 @@ FILES = {
     "checkpoints",
     "config.toml",
     "fit.png",
+    "claims",
     "lock",
     "loss.png",
     "metrics.csv",

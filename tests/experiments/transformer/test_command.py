@@ -39,7 +39,17 @@ from mlpx.settings.metrics import final
 pytestmark = pytest.mark.program
 
 PROMISED = {
-    *("attention.png", "checkpoints", "config.toml", "lock", "loss.png", "metrics.csv", "run.json", "translations.txt"),
+    *(
+        "attention.png",
+        "checkpoints",
+        "claims",
+        "config.toml",
+        "lock",
+        "loss.png",
+        "metrics.csv",
+        "run.json",
+        "translations.txt",
+    ),
     "weights.safetensors",
 }
 TINY = ("--num-layers", "1", "--num-heads", "2", "--warmup-steps", "2", "--lr", "0.02")
