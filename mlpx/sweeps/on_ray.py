@@ -19,7 +19,7 @@ from mlpx.data.folders import for_elsewhere
 from mlpx.errors import InputError, MachineError, UsageError, reason
 from mlpx.files import temporary_for
 from mlpx.sweeps import ray_node
-from mlpx.sweeps.places import require_share
+from mlpx.sweeps.places import require_share, runs_on_a_gpu
 from mlpx.sweeps.processes import LOG
 from mlpx.sweeps.request import Options
 
@@ -53,7 +53,7 @@ class Node(NamedTuple):
         by_cores = int(self.cores // options.cores)
         if share == 0:
             return by_cores
-        return min(by_cores, int(self.gpus // share) if share >= 1 else int(self.gpus) * int(1 / share))
+        return min(by_cores, int(self.gpus // share) if share >= 1 else int(self.gpus) * runs_on_a_gpu(share))
 
 
 class Ray:

@@ -16,7 +16,7 @@ from mlpx.data import folders
 from mlpx.errors import InputError, MachineError, UsageError
 from mlpx.files import write_file
 from mlpx.sweeps.folder import Sweep
-from mlpx.sweeps.request import Options
+from mlpx.sweeps.places import runs_on_a_gpu
 
 SCRIPT = "slurm.sh"
 MAX_WORKERS = 8
@@ -95,7 +95,8 @@ def submit(sweep: Sweep, to_go: int, jobs: int | None, options: str) -> Submitte
         InputError: Slurm cannot be reached.
         OSError: The script cannot be written.
     """
-    each = runs_of_a_worker(sweep.request.options)
+    # Runs that share a GPU are carried out by the same worker.
+    each = runs_on_a_gpu(sweep.request.options.gpus)
     workers = min(math.ceil(to_go / each), math.ceil(jobs / each) if jobs else MAX_WORKERS)
     write_file(sweep.path / SCRIPT, script(sweep, workers, options).encode())
     # The job works in the folder from which it is submitted.
@@ -113,14 +114,9 @@ def submit(sweep: Sweep, to_go: int, jobs: int | None, options: str) -> Submitte
     return Submitted(job, workers, done.returncode)
 
 
-def runs_of_a_worker(options: Options) -> int:
-    """How many runs a worker carries out at a time: one, or as many as share its GPU."""
-    return int(1 / options.gpus) if 0 < options.gpus < 1 else 1
-
-
 def script(sweep: Sweep, workers: int, options: str) -> str:
     """The script of a job array of so many workers."""
-    asked, each = sweep.request.options, runs_of_a_worker(sweep.request.options)
+    asked, each = sweep.request.options, runs_on_a_gpu(sweep.request.options.gpus)
     lines = [
         f"--job-name=mlpx-{sweep.request.model.experiment}",
         f"--array=1-{workers}",

@@ -56,7 +56,7 @@ def places(options: Options, jobs: int | None) -> Sequence[str | None]:
         raise MachineError("--gpus", f"each run shall have {share:g}, and {have}", "Give fewer, or --gpus 0.")
     groups = _groups(found, max(1, int(share)))
     # Runs that share GPUs are spread over all of them first.
-    return [group for _ in range(int(1 / share) if share < 1 else 1) for group in groups][:jobs]
+    return [group for _ in range(runs_on_a_gpu(share)) for group in groups][:jobs]
 
 
 def require_share(options: Options) -> None:
@@ -69,6 +69,11 @@ def require_share(options: Options) -> None:
     if share and (share < LEAST_SHARE or (share > 1 and share != int(share))):
         cure = f"Give a whole number, or a fraction of one GPU, at least {LEAST_SHARE}."
         raise UsageError("--gpus", f"{share} cannot be used", cure)
+
+
+def runs_on_a_gpu(share: float) -> int:
+    """How many runs have the same GPU at a time, each having such a share: one, unless the share is a fraction."""
+    return int(1 / share) if 0 < share < 1 else 1
 
 
 def _groups(names: Sequence[str], size: int) -> list[str]:
