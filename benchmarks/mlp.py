@@ -6,21 +6,25 @@ All contestants train 784-256-10 on Fashion-MNIST (SGD, learning rate 0.1, batch
 each epoch. They take turns, so a machine that slows down slows all of them down. The table shows the median of the
 seconds over the rounds, and the medians of the ratios to mlpx and to the floor, each taken within a round. The floor is
 a loop of nothing but the epoch's matrix products, on random numbers. The textbook's way is torchvision's data set,
-ToTensor, and a DataLoader with four workers. A second table has whole processes of ten epochs, with their peak memory.
+ToTensor, and a DataLoader with four workers. A second table has steps of a large perceptron, with three hidden layers
+of 1,024, beside the products of such steps, and the page faults of one. A third has whole processes of ten epochs, with
+their peak memory.
 scikit-learn is left out if it is not installed (`pip install mlpx[bench]`).
 """
 
 import argparse
 import gzip
 import importlib
+import itertools
 import os
+import resource
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
@@ -29,10 +33,12 @@ from torch import Tensor, nn
 from mlpx.experiments.mlp import images
 from mlpx.experiments.mlp.experiment import Classification
 from mlpx.experiments.mlp.settings import MlpSettings
+from mlpx.training import devices
 
 EPOCHS = 10
 BATCH = 256
 WORKERS = 4
+LARGE, LARGE_STEPS = 1024, 10
 Epoch = Callable[[], object]
 
 # The peak memory of a process includes that of the process which forked it, so a small process starts it.
@@ -165,6 +171,66 @@ def floor(count: int, test_count: int, dtype: torch.dtype) -> Epoch:
     return epoch
 
 
+def large_step(data_dir: str) -> Epoch:
+    """``LARGE_STEPS`` steps of mlpx with three hidden layers of 1,024."""
+    settings = MlpSettings.model_validate({"data_dir": data_dir, "hidden": [LARGE] * 3})
+    experiment = Classification(settings, torch.device("cpu"))
+
+    def endless() -> Iterator[int]:
+        for epoch in itertools.count(1):
+            yield from experiment.train(epoch, 0)
+
+    training = endless()
+    return lambda: [next(training) for _ in range(LARGE_STEPS)]
+
+
+def large_floor() -> Epoch:
+    """The matrix products of as many such steps."""
+    widths = (784, LARGE, LARGE, LARGE, 10)
+    made = [
+        (torch.rand(BATCH, inputs), torch.rand(outputs, inputs), torch.rand(BATCH, outputs))
+        for inputs, outputs in itertools.pairwise(widths)
+    ]
+    room = [tuple(torch.empty_like(tensor) for tensor in tensors) for tensors in made]
+
+    def steps() -> None:
+        for _ in range(LARGE_STEPS):
+            for layer, ((x, weight, gradient), (by_x, by_weight, out)) in enumerate(zip(made, room, strict=True)):
+                torch.mm(x, weight.t(), out=out)
+                torch.mm(gradient.t(), x, out=by_weight)
+                if layer:
+                    torch.mm(gradient, weight, out=by_x)
+
+    return steps
+
+
+def page_faults(steps: Epoch) -> float:
+    """The page faults of one of ``LARGE_STEPS`` steps."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    steps()
+    return (resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) / LARGE_STEPS
+
+
+def compare_large(data_dir: str, rounds: int) -> None:
+    """Print the table of a step of a large perceptron."""
+    steps = {"mlpx, 3 × 1,024": large_step(data_dir), "its products alone": large_floor()}
+    seconds = timed(steps, rounds)
+    print(f"\n{LARGE_STEPS} steps, medians of {rounds} rounds\n")
+    compare(seconds, {"against its products": "its products alone"})
+    print(f"\npage faults of a step: {page_faults(steps['mlpx, 3 × 1,024']):.0f}")
+
+
+def timed(work: dict[str, Epoch], rounds: int) -> dict[str, list[float]]:
+    """The seconds of each, by round; the first round, which fills caches and starts threads, is not counted."""
+    seconds: dict[str, list[float]] = {name: [] for name in work}
+    for counted in range(-1, rounds):
+        for name, epoch in work.items():
+            taken = seconds_of(epoch)
+            if counted >= 0:
+                seconds[name].append(taken)
+    return seconds
+
+
 def on_cuda(data_dir: str) -> None:
     """Print the seconds of ten epochs of mlpx on the GPU, after a first epoch that is not counted."""
     for precision in ("fp32", "bf16"):
@@ -258,6 +324,8 @@ def main() -> None:
     raw = images.fetch("fashion-mnist", data_dir)
     train, test = images.load("fashion-mnist", data_dir)
     counts = len(train.labels), len(test.labels)
+    # As the program does before it trains.
+    devices.choose("cpu")
     if torch.cuda.is_available():
         on_cuda(data_dir)
     with tempfile.TemporaryDirectory() as unpacked:
@@ -274,15 +342,10 @@ def main() -> None:
             epochs["scikit-learn"] = scikit_learn(train, test)
         except ImportError:
             print("scikit-learn is not installed: left out")
-        seconds: dict[str, list[float]] = {name: [] for name in epochs}
-        # The first round, which fills caches and starts threads, is not counted.
-        for counted in range(-1, options.rounds):
-            for name, epoch in epochs.items():
-                taken = seconds_of(epoch)
-                if counted >= 0:
-                    seconds[name].append(taken)
+        seconds = timed(epochs, options.rounds)
         print(f"an epoch, medians of {options.rounds} rounds, {torch.get_num_threads()} threads\n")
         compare(seconds, {"against mlpx": "mlpx", "against the floor": "floor: products alone, fp32"})
+        compare_large(data_dir, options.rounds)
         compare_processes(unpacked, data_dir, options.process_rounds)
 
 

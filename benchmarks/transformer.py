@@ -40,6 +40,7 @@ from mlpx.experiments.transformer.protocol import AutoregressiveModel
 from mlpx.experiments.transformer.settings import TransformerSettings
 from mlpx.experiments.transformer.smoothing import SLICE
 from mlpx.experiments.transformer.vocabulary import BOS, EOS, PAD
+from mlpx.training import memory
 
 SIZES = {"num_layers": 4, "d_model": 128, "num_heads": 4, "d_ff": 256}
 BASE = {"num_layers": 6, "d_model": 512, "num_heads": 8, "d_ff": 2048, "batch_tokens": 25_000}
@@ -73,9 +74,9 @@ def mlpx(experiment: Translation) -> Steps:
 
     def endless() -> Iterator[int]:
         for epoch in itertools.count(1):
-            pairs = experiment.training_pairs(epoch)
-            for rectangles, _ in zip(experiment.batches(epoch), experiment.train(epoch, 0), strict=True):
-                yield pairs.num_words_of(rectangles)
+            lengths, batches = experiment.training_pairs(epoch).tgt.lengths + 1, experiment.batches(epoch)
+            for step, _ in enumerate(experiment.train(epoch, 0)):
+                yield sum(int(lengths[rows].sum()) for rows in batches.rectangles(step))
 
     words = endless()
     return lambda number: sum(next(words) for _ in range(number))
@@ -127,8 +128,8 @@ def plain(experiment: Translation, device: torch.device) -> Steps:
         words = 0
         for _ in range(number):
             rows = torch.randint(len(pairs.src), (SENTENCES,)).tolist()
-            src = padded([[*pairs.src[i], EOS] for i in rows])
-            tgt = padded([[BOS, *pairs.tgt[i], EOS] for i in rows])
+            src = padded([[*words, EOS] for words in pairs.src.lists(rows)])
+            tgt = padded([[BOS, *words, EOS] for words in pairs.tgt.lists(rows)])
             loss = criterion(net(src, tgt[:, :-1]).flatten(0, 1), tgt[:, 1:].flatten())
             optimizer.zero_grad()
             loss.backward()
@@ -144,8 +145,7 @@ def floor(experiment: Translation, dtype: torch.dtype, device: torch.device) -> 
     """The dense matrix products of an average step of mlpx: forward, by the input, and by the weight."""
     settings = experiment.settings
     batches, pairs = experiment.batches(1), experiment.training_pairs(1)
-    tgt_words = pairs.num_words // len(batches)
-    src_words = int(pairs.src.lengths.sum()) // len(batches)
+    src_words, tgt_words = (int((side.lengths + 1).sum()) // batches.num_steps for side in pairs)
     d, f, vocab_size = settings.d_model, settings.d_ff, len(experiment.task.vocabulary)
     encoder = [(src_words, *shape) for shape in ((d, d), (d, 2 * d), (d, d), (d, f), (f, d))]
     decoder = [(tgt_words, *shape) for shape in ((d, d), (d, 2 * d), (d, d), (d, d), (d, d), (d, f), (f, d))]
@@ -261,7 +261,7 @@ def alone(files: Sequence[str]) -> None:
     for precision in ("fp32", "bf16"):
         ours = translation(files, torch.device("cpu"), precision=precision)
         mlpx(ours)(10)
-    decoder(ours.model, ours.task.train.src[:200])()
+    decoder(ours.model, ours.task.train.src.lists(range(200)))()
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 
 
@@ -269,7 +269,7 @@ def compare_decoders(ours: Mapping[str, Translation], num_sentences: int, rounds
     """Print the table of decoding, with the weights that were trained in bfloat16."""
     model, trained = (cast(Transformer, ours[precision].model) for precision in ("fp32", "bf16"))
     model.load_state_dict(trained.state_dict())
-    sources = ours["fp32"].task.train.src[:num_sentences]
+    sources = ours["fp32"].task.train.src.lists(range(num_sentences))
     decoders = {
         "beam 5, nothing kept": decoder(Uncached(model), sources, at_once=4096),
         "beam 5, mlpx": decoder(model, sources),
@@ -297,13 +297,14 @@ def main() -> None:
     parser.add_argument("--sentences", type=int, default=300, help="to decode")
     parser.add_argument("--alone", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
+    memory.keep_freed()  # as every training of mlpx does
     files = [os.path.abspath(options.src), os.path.abspath(options.tgt)]
     if options.alone:
         alone(files)
         return
     command = [sys.executable, os.path.abspath(__file__), "--src", files[0], "--tgt", files[1], "--alone"]
     # This comes first, because a new process counts the memory of the one that it was forked from, which is small now.
-    memory = float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    peak = float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     print(torch.cuda.get_device_name() if device.type == "cuda" else f"{torch.get_num_threads()} threads", end="\n\n")
 
@@ -328,7 +329,7 @@ def main() -> None:
 
     trainers["mlpx --precision bf16"](options.warm_up)
     compare_decoders(ours, options.sentences, options.rounds)
-    print(f"peak memory of mlpx alone, on a CPU: {memory:.0f} MiB")
+    print(f"peak memory of mlpx alone, on a CPU: {peak:.0f} MiB")
 
 
 if __name__ == "__main__":

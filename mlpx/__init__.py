@@ -1,3 +1,3 @@
 """mlpx: the experiments of a deep-learning textbook chapter, run from the shell."""
 
-__version__ = "0.2.0"
+__version__ = "0.3.0.dev0"

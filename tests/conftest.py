@@ -1,5 +1,6 @@
 """The fixtures that all tests share; what is no fixture is in helpers.py."""
 
+import os
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,6 +18,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if {"program", "prepared"} & set(getattr(item, "fixturenames", ())):
             item.add_marker("program")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _cache_of_the_tests(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Nothing is written to the user's own cache folder, nor read from it but data sets."""
+    os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))
 
 
 @pytest.fixture

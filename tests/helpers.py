@@ -30,6 +30,8 @@ from mlpx.sweeps.request import Request
 
 PROGRAM = (sys.executable, "-m", "mlpx")
 ROOT = Path(__file__).parent.parent
+# Found before the tests get a cache folder of their own.
+DATA = data_folder("")
 CLOCKED = ("seconds", "tokens_per_second")
 
 Rows = list[dict[str, str]]
@@ -131,10 +133,9 @@ def on_terminal(arguments: Sequence[str], folder: Path, columns: int, **changes:
 
 def real_data(folder: str) -> str:
     """The folder of data sets that holds ``folder``: $MLPX_DATA_DIR or the user's cache; skips where it is absent."""
-    base = data_folder("")
-    if not any(path.is_file() for path in (base / folder).rglob("*")):
-        pytest.skip(f"no {folder} in {base}: set MLPX_DATA_DIR")
-    return str(base)
+    if not any(path.is_file() for path in (DATA / folder).rglob("*")):
+        pytest.skip(f"no {folder} in {DATA}: set MLPX_DATA_DIR")
+    return str(DATA)
 
 
 def write_run(

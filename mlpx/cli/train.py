@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from mlpx import registry
-from mlpx.cli import streams, views
+from mlpx.cli import preparing, streams, views
 from mlpx.cli.options import Output
 from mlpx.errors import Bug, CheckFailed, Interrupted
 from mlpx.runs import checks, folder, reading, resuming
@@ -42,6 +42,7 @@ def train(settings: Settings, name: str, into: Path | None, output: Output) -> N
     _require_known(output.checks, experiment_class, settings)
     device = devices.choose(output.device)
     with devices.threads(experiment_class.num_threads):
+        _prepare(experiment_class, settings, output, "Start it again.")
         experiment = experiment_class(settings, device)
         with StopFlag() as stop:
             made = folder.create(output.runs_dir, settings, name) if into is None else folder.create_at(into, settings)
@@ -78,6 +79,7 @@ def resume(path: Path, epochs: int | None, output: Output) -> None:
             streams.warn(warning)
         with devices.threads(experiment_class.num_threads):
             with _recording_failure(run):
+                _prepare(experiment_class, settings, output, f"Go on with 'mlpx resume {shlex.quote(str(run.path))}'.")
                 experiment = experiment_class(settings, device)
                 if checkpoint is not None:
                     resuming.restore(experiment, checkpoint)
@@ -88,6 +90,11 @@ def resume(path: Path, epochs: int | None, output: Output) -> None:
                 if begun:
                     run.add_resumption(checkpoint.point.position.epoch if checkpoint else 0)
                 _execute(run, experiment, device, output, stop, checkpoint)
+
+
+def _prepare(experiment_class: type[AnyExperiment], settings: Settings, output: Output, remedy: str) -> None:
+    """Prepare the data of an experiment that is then made; ``remedy`` is what to do where a signal interrupts that."""
+    preparing.wait_for(experiment_class.prepare(settings), remedy, is_shown=not (output.quiet or output.json))
 
 
 def _new_document() -> dict[str, Any]:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from mlpx.cli import streams
 from mlpx.errors import UsageError
+from mlpx.experiments.transformer.encoding import MAX_WORDS
 from mlpx.experiments.transformer.settings import TransformerSettings
-from mlpx.experiments.transformer.tasks import MAX_WORDS
 from mlpx.experiments.transformer.translate import Translator, length_penalty_of
 from mlpx.files import require_writable, write_file
 from mlpx.runs import reading

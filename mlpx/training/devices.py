@@ -5,12 +5,14 @@ import re
 from collections.abc import Iterator
 
 import torch
+from torch import Tensor
 
 from mlpx.errors import MachineError, UsageError
+from mlpx.training import memory
 
 
 def choose(name: str) -> torch.device:
-    """The device of that name.
+    """The device of that name, ready to compute.
 
     Args:
         name: ``auto`` (a CUDA device where there is one), ``cpu``, ``cuda`` or ``cuda:N``.
@@ -23,13 +25,31 @@ def choose(name: str) -> torch.device:
     if match is None:
         raise UsageError("--device", f"{name!r} is not a device", "Give auto, cpu, cuda or cuda:N.")
     if name == "cpu" or (name == "auto" and not torch.cuda.is_available()):
+        memory.keep_freed()
         return torch.device("cpu")
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     # torch.device keeps the number in 8 bits, so that its cuda:256 is cuda:0. Therefore the text is compared.
     if int(match[1] or 0) >= count:
         devices = {0: "no CUDA device", 1: "one CUDA device"}.get(count, f"{count} CUDA devices")
         raise MachineError(f"--device {name}", f"{devices} found", "Choose another, or --device cpu.")
+    # cuDNN's attention makes a plan for each new shape of its arguments, which takes up to a second and is kept for
+    # good. Sentences come in ever new shapes. PyTorch's own kernels, which are next in its order, make none.
+    torch.backends.cuda.enable_cudnn_sdp(False)
     return torch.device("cuda" if name == "auto" else name)
+
+
+def uploaded(tensor: Tensor, device: torch.device) -> Tensor:
+    """``tensor``, which is on the CPU, on ``device``; a GPU copies it while Python goes on."""
+    if device.type != "cuda":
+        return tensor.to(device)
+    # CUDA waits for its stream before it copies memory that is not pinned. PyTorch keeps pinned memory until its copy
+    # is done.
+    return tensor.pin_memory().to(device, non_blocking=True)
+
+
+def is_accelerator(device: torch.device) -> bool:
+    """Whether a device is a GPU or the like: each operation costs a launch there, and large ones cost little more."""
+    return device.type != "cpu"
 
 
 @contextlib.contextmanager

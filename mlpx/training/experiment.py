@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -58,6 +58,18 @@ class Outcome:
     pictures: Mapping[str, Callable[[], bytes]] = field(default_factory=dict)
 
 
+class Preparing(NamedTuple):
+    """How far the preparation of data is.
+
+    Args:
+        doing: What is done just now, in words such as "reading train.en"; empty where nothing needs to be shown.
+        done: The share of that which is done, from 0 to 1; ``None`` where nobody knows.
+    """
+
+    doing: str
+    done: float | None = None
+
+
 @dataclass(frozen=True)
 class Learned:
     """What a finished run kept, read again.
@@ -94,6 +106,20 @@ class Experiment(ABC, Generic[S]):
 
     Where it has patience, the training loop ends a training early, and the run keeps the weights of the best row.
     """
+
+    @classmethod
+    def prepare(cls, settings: S) -> Iterator[Preparing]:
+        """Do what takes long before an experiment of these settings can be made, and tell how far it is.
+
+        Who makes the experiment without this waits as long, and is told nothing. An iterator that is closed early
+        leaves nothing half done.
+
+        Raises:
+            InputError: Data cannot be had.
+            MachineError: It cannot be kept.
+            UsageError: The settings do not fit the data.
+        """
+        yield from ()
 
     @abstractmethod
     def __init__(self, settings: S, device: torch.device) -> None:

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch import Tensor
 
 from mlpx.errors import MachineError, UsageError
 from mlpx.training import devices
@@ -33,6 +34,32 @@ def test_a_number_beyond_the_devices_is_refused_however_large(count: int, number
             devices.choose(f"cuda:{number}")
 
 
+def test_cudnns_attention_is_taken_out_where_a_cuda_device_is_chosen(
+    count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[bool] = []
+    monkeypatch.setattr(torch.backends.cuda, "enable_cudnn_sdp", calls.append)
+    devices.choose("cpu")
+    assert calls == []
+    devices.choose("auto")
+    assert calls == [False] * (count > 0)
+
+
 def test_auto_is_cuda_where_there_is_one(count: int) -> None:
     assert devices.choose("cpu") == torch.device("cpu")
     assert devices.choose("auto") == torch.device("cuda" if count else "cpu")
+
+
+def test_a_tensor_is_uploaded_from_pinned_memory_and_without_a_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    copies: list[dict[str, object]] = []
+
+    def to(tensor: Tensor, device: torch.device, **more: object) -> Tensor:
+        copies.append({"device": device.type, "pinned": tensor is pinned, **more})
+        return tensor
+
+    tensor, pinned = torch.zeros(2), torch.ones(2)
+    monkeypatch.setattr(Tensor, "pin_memory", lambda _: pinned)
+    monkeypatch.setattr(Tensor, "to", to)
+    devices.uploaded(tensor, torch.device("cuda"))
+    devices.uploaded(tensor, torch.device("cpu"))
+    assert copies == [{"device": "cuda", "pinned": True, "non_blocking": True}, {"device": "cpu", "pinned": False}]

@@ -22,14 +22,15 @@ from mlpx.experiments.mlp.images import Examples
 from mlpx.experiments.mlp.metrics import FINAL_TRAIN_ACCURACY, TEST_ACCURACY, VAL_ACCURACY
 from mlpx.experiments.mlp.model import SgdRule, score
 from mlpx.experiments.mlp.settings import SIDE, MlpSettings
-from mlpx.training import statistics
+from mlpx.training import devices, statistics
 from mlpx.training.experiment import Experiment, Learned, Outcome, State, Values
 from mlpx.training.randomness import generator, orders
 from mlpx.training.schedules import learning_rate
 from mlpx.training.states import restore
 from mlpx.training.stopping import VAL_LOSS, BestRow
 
-SCORED_AT_ONCE = 1000  # images
+SCORED_AT_ONCE = 1000  # images, on a CPU, whose cache has room for what the layers make of them
+SCORED_AT_ONCE_ON_GPU = 20_000  # images of all replicas
 
 
 class _ExamplesOnDevice(NamedTuple):
@@ -63,9 +64,10 @@ class Classification(Experiment[MlpSettings]):
             self._augmentation = Augmentation(pixels, settings.jitter, flip=settings.flip)
         self._dropout_bits = self._room_for_dropout(min(settings.batch_size, len(self._train.labels)))
         self._rule = SgdRule(settings.lr, settings.momentum, settings.weight_decay)
-        # A CUDA graph freezes the learning rate, so it is used only where the rate is constant.
-        self._uses_graph = device.type == "cuda" and settings.schedule == "constant"
-        self._graph: graphs.Step | None = None
+        self._uses_graphs = device.type == "cuda"
+        self._graphs: dict[torch.Size, graphs.Step] = {}
+        # A graph freezes numbers, but reads this anew each time.
+        self._lr = torch.zeros((), device=device)
         if settings.patience:
             kept = {f"best.{name}": part for name, part in {**self._model.state(), **self._sums()}.items()}
             self.best = BestRow(kept, eval_every=settings.eval_every, patience=settings.patience)
@@ -99,24 +101,20 @@ class Classification(Experiment[MlpSettings]):
         if step == 0:
             self._loss_sum.zero_()
             self._num_right.zero_()
-        batches = self._choices(epoch).to(self._device).split(self.settings.batch_size, dim=1)
-        full_step = self._full_step(batches[0])
+        batches = devices.uploaded(self._choices(epoch), self._device).split(self.settings.batch_size, dim=1)
         for number, chosen in enumerate(batches[step:], start=step):
             self._prepare((epoch - 1) * len(batches) + number)
-            if chosen.shape == batches[0].shape:
-                full_step(chosen)
-            else:
-                self._step(chosen)
+            self._step_for(chosen)(chosen)
             yield number + 1
 
-    def _full_step(self, example: Tensor) -> graphs.Step:
-        """The step for a batch of the shape of ``example``: on CUDA it is recorded as a graph once, if it may be."""
-        if not self._uses_graph:
+    def _step_for(self, chosen: Tensor) -> graphs.Step:
+        """The step for batches of this shape, of which there are two at most; on CUDA each is recorded as a graph."""
+        if not self._uses_graphs:
             return self._step
-        if self._graph is None:
+        if chosen.shape not in self._graphs:
             tensors = [part for part in self.state().values() if isinstance(part, Tensor)]
-            self._graph = graphs.record(self._step, example, tensors)
-        return self._graph
+            self._graphs[chosen.shape] = graphs.record(self._step, chosen, tensors)
+        return self._graphs[chosen.shape]
 
     def _choices(self, epoch: int) -> Tensor:
         """The rows of the training set in the order of ``epoch``, and how each image moves: (R, N, 1 or 4)."""
@@ -132,7 +130,7 @@ class Classification(Experiment[MlpSettings]):
         settings = self.settings
         if settings.schedule != "constant":
             lr = learning_rate(settings.schedule, settings.lr, step + 1, 0, settings.epochs * self.num_steps)
-            self._rule = self._rule._replace(lr=lr)
+            self._rule = self._rule._replace(lr=self._lr.fill_(lr) if self._uses_graphs else lr)
         if self._dropout_bits is not None:
             for seed, row in zip(settings.seeds, self._dropout_bits, strict=True):
                 row.random_(-(2**63), None, generator=generator(seed, "dropout", step, self._device))
@@ -155,10 +153,16 @@ class Classification(Experiment[MlpSettings]):
         self._loss_sum += loss_sum
         self._num_right += num_right
 
+    @property
+    def _scored_at_once(self) -> int:
+        if not devices.is_accelerator(self._device):
+            return SCORED_AT_ONCE
+        return max(SCORED_AT_ONCE, SCORED_AT_ONCE_ON_GPU // self.settings.replicas)
+
     def _log_probabilities(self, examples: _ExamplesOnDevice) -> Tensor:
         """Log-probabilities (R, N, 10) of all examples."""
         model = self._model.folded()
-        blocks = examples.pixels.split(SCORED_AT_ONCE)
+        blocks = examples.pixels.split(self._scored_at_once)
         return torch.cat([model.log_probabilities(inputs(block)) for block in blocks], dim=1)
 
     def _running_averages(self) -> dict[str, Values]:
@@ -246,7 +250,7 @@ class Classification(Experiment[MlpSettings]):
         settings, test, title, kept = self.settings, self._test_examples, self.title, self.going_on
         on_test = self._log_probabilities(self._test)
         scores, guesses = self._final_scores(on_test), on_test[kept].cpu()
-        weights = {name: tensor.cpu().contiguous() for name, tensor in self._model.folded().parameters().items()}
+        weights = {name: tensor.clone().cpu() for name, tensor in self._model.folded().parameters().items()}
         return Outcome(
             weights=weights,
             metrics={**self._running_averages(), **scores, **self._gaps(scores)},

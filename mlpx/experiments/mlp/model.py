@@ -11,7 +11,8 @@ Back-propagation (Rumelhart, Hinton and Williams, 1986): with gₗ the gradient 
     ∂loss/∂Wₗ = gₗᵀ hₗ₋₁,  ∂loss/∂bₗ = Σ gₗ,  gₗ₋₁ = gₗ Wₗ where hₗ₋₁ > 0;  at the top g = softmax(logits) - target
 
 A step is thus a few matrix products, the last of which adds its result to the weights; autograd would take a third
-longer. Batch normalization is that of Ioffe and Szegedy (2015), and its backward pass is in their section 3:
+longer. All that is learned lies in one tensor, so that one operation changes all of it. Batch normalization is that of
+Ioffe and Szegedy (2015), and its backward pass is in their section 3:
 
     norm(s) = scale n + shift,  n = (s - mean) / √(var + ε) over the batch;
     gₗ = scale / √(var + ε) (g - mean(g) - n mean(g n)),  g the gradient of norm(s)
@@ -37,58 +38,75 @@ class SgdRule(NamedTuple):
     """How SGD changes the weights w by their gradient g, as in ``torch.optim.SGD``.
 
     v ← momentum v + g + weight_decay w;  w ← w - lr v
+
+    A learning rate that is a tensor on the weights' device may change after a step was recorded.
     """
 
-    lr: float
+    lr: float | Tensor
     momentum: float = 0.0
     weight_decay: float = 0.0
 
 
 class _BatchNorm:
-    """Batch normalization of a layer's sums. All its tensors are (R, 1, H)."""
+    """Batch normalization of a layer's sums (R, B, H); all its own tensors are (R, 1, H)."""
 
-    def __init__(self, replicas: int, width: int, device: torch.device | str, dtype: torch.dtype) -> None:
-        self.scale, self.var = torch.ones(2, replicas, 1, width, device=device, dtype=dtype)
-        self.shift, self.mean = torch.zeros(2, replicas, 1, width, device=device, dtype=dtype)
+    def __init__(self, scale: Tensor, shift: Tensor) -> None:
+        self.scale = scale.fill_(1)
+        self.shift = shift
+        self.mean, self.var = torch.zeros_like(scale), torch.ones_like(scale)
 
     def parts(self) -> dict[str, Tensor]:
         """The learned scale and shift, and the running mean and variance."""
         return {"scale": self.scale, "shift": self.shift, "mean": self.mean, "var": self.var}
 
-    def forward(self, sums: Tensor) -> Tensor:
-        """Normalize sums (R, B, H) by this batch, and update the running mean and variance."""
-        count = sums.shape[1]
-        mean = sums.mean(1, keepdim=True)
-        centered = sums - mean
+    def forward(self, sums: Tensor, dtype: torch.dtype) -> Tensor:
+        """Normalize sums by this batch, scale and shift them, and round them to ``dtype``."""
+        self.batch_mean = sums.mean(1, keepdim=True)
+        centered = sums - self.batch_mean
         # torch.var_mean takes three times as long on a CPU.
-        var = centered.square().mean(1, keepdim=True)
-        self.mean.lerp_(mean, NORM_MOMENTUM)
-        self.var.lerp_(var * (count / max(1, count - 1)), NORM_MOMENTUM)
-        self._inverse_std = (var + NORM_EPS).rsqrt_()
+        self.batch_var = centered.square().mean(1, keepdim=True)
+        self._inverse_std = (self.batch_var + NORM_EPS).rsqrt_()
         self._normal = centered.mul_(self._inverse_std)
-        return torch.addcmul(self.shift, self._normal, self.scale)
+        # Rounding as it is written saves a pass over the result.
+        normalized = torch.empty_like(sums, dtype=dtype)
+        return torch.addcmul(self.shift, self._normal, self.scale, out=normalized)
 
-    def backward(self, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The gradients of the sums (R, B, H), of the scale and of the shift, from ``gradient``, that of the output."""
+    def backward(self, gradient: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
+        """The gradients of the sums, rounded to ``dtype``, of the scale and of the shift, from that of the output."""
         of_shift = gradient.sum(1, keepdim=True)
         of_scale = (gradient * self._normal).sum(1, keepdim=True)
         count = gradient.shape[1]
         of_normal = (gradient - of_shift / count).addcmul_(self._normal, of_scale, value=-1 / count)
-        return of_normal.mul_(self.scale * self._inverse_std), of_scale, of_shift
+        of_sums = of_normal if of_normal.dtype == dtype else torch.empty_like(of_normal, dtype=dtype)
+        return torch.mul(of_normal, self.scale * self._inverse_std, out=of_sums), of_scale, of_shift
 
 
-class _Parameters(NamedTuple):
-    """A tensor for each learned parameter, layer by layer: the parameters themselves, or their velocities."""
+class _Parameters:
+    """The learned parameters, or their velocities: parts of one tensor, ``flat``.
 
-    weights: list[Tensor]
-    biases: list[Tensor]
-    scales: list[Tensor]
-    shifts: list[Tensor]
+    First come the weights, then the biases, then scale and shift of each batch normalization. Each part begins at a
+    multiple of 64 bytes, as a tensor of its own would, since the last bits of a product may depend on it. What lies
+    between them is and stays 0.
+    """
 
-    def flat(self) -> list[Tensor]:
-        """All of them: the weights, the biases, then scale and shift of each layer."""
-        norms = itertools.chain.from_iterable(zip(self.scales, self.shifts, strict=True))
-        return [*self.weights, *self.biases, *norms]
+    def __init__(self, flat: Tensor, sizes: Sequence[tuple[int, ...]], layers: int) -> None:
+        """``sizes`` are those of the parts; those of a prefix of ``flat`` are enough."""
+        self.flat = flat
+        places = itertools.accumulate((_padded(size) for size in sizes), initial=0)
+        self.parts = [
+            flat[place : place + math.prod(size)].view(size) for place, size in zip(places, sizes, strict=False)
+        ]
+        self.weights, self.biases = self.parts[:layers], self.parts[layers : 2 * layers]
+        self.scales, self.shifts = self.parts[2 * layers :: 2], self.parts[2 * layers + 1 :: 2]
+        end = sum(map(_padded, sizes[:layers]))
+        # A product that adds to the weights multiplies them itself.
+        self.flat_weights, self.flat_rest = flat[:end], flat[end:]
+        self.rest = self.parts[layers:]
+
+
+def _padded(size: Sequence[int]) -> int:
+    """The numbers that a part takes up, those after it included that are skipped."""
+    return -(-math.prod(size) // 16) * 16
 
 
 class Mlp:
@@ -122,18 +140,29 @@ class Mlp:
             dtype: The type of everything else.
             device: Where the tensors lie.
         """
-        self.weights: list[Tensor] = []
-        self.biases: list[Tensor] = []
-        for inputs, outputs in itertools.pairwise(widths):
-            bound = 1 / math.sqrt(inputs)
-            weight = [torch.empty(outputs, inputs).normal_(std=WEIGHT_STD, generator=g) for g in generators]
-            bias = [torch.empty(1, outputs).uniform_(-bound, bound, generator=g) for g in generators]
-            self.weights.append(torch.stack(weight).to(device, dtype))
-            self.biases.append(torch.stack(bias).to(device, dtype))
+        replicas, layers = len(generators), len(widths) - 1
         self.hidden = tuple(widths[1:-1])
-        norms = [_BatchNorm(len(generators), width, device, dtype) for width in self.hidden]
-        self._norms = norms if batch_norm else []
-        self._velocities = _Parameters(*([torch.zeros_like(p) for p in part] for part in self._parameters()))
+        sizes: list[tuple[int, ...]] = [(replicas, outputs, inputs) for inputs, outputs in itertools.pairwise(widths)]
+        sizes += [(replicas, 1, outputs) for outputs in widths[1:]]
+        # The products read weights and biases, which come first.
+        read = sum(map(_padded, sizes))
+        sizes += [(replicas, 1, width) for width in self.hidden for _ in ("scale", "shift") if batch_norm]
+        learned = torch.zeros(sum(map(_padded, sizes)), dtype=dtype, device=device)
+        # Two tensors, since a checkpoint has the whole of one whose parts it has.
+        self._learned, self._velocities = (
+            _Parameters(flat, sizes, layers) for flat in (learned, torch.zeros_like(learned))
+        )
+        self.weights, self.biases = self._learned.weights, self._learned.biases
+        for weight, bias in zip(self.weights, self.biases, strict=True):
+            bound = 1 / math.sqrt(weight.shape[2])
+            drawn = [torch.empty(weight.shape[1:]).normal_(std=WEIGHT_STD, generator=g) for g in generators]
+            weight.copy_(torch.stack(drawn))
+            drawn = [torch.empty(bias.shape[1:]).uniform_(-bound, bound, generator=g) for g in generators]
+            bias.copy_(torch.stack(drawn))
+        self._norms = [_BatchNorm(*parts) for parts in zip(self._learned.scales, self._learned.shifts, strict=True)]
+        # What the products read: weights and biases themselves, or rounded, in memory that all steps share.
+        rounded = learned[:read] if products == dtype else torch.zeros_like(learned[:read], dtype=products)
+        self._rounded = _Parameters(rounded, sizes[: 2 * layers], layers)
         self._products = products
         dropped = round(dropout * DROPOUT_LEVELS)
         self._threshold = dropped - DROPOUT_LEVELS // 2
@@ -164,7 +193,7 @@ class Mlp:
 
     def velocities(self) -> dict[str, Tensor]:
         """The velocities of SGD with momentum."""
-        return {f"velocity.{i}": velocity for i, velocity in enumerate(self._velocities.flat())}
+        return {f"velocity.{i}": velocity for i, velocity in enumerate(self._velocities.parts)}
 
     def folded(self) -> "Mlp":
         """The same function without batch normalization.
@@ -184,8 +213,8 @@ class Mlp:
     def log_probabilities(self, x: Tensor) -> Tensor:
         """(R, B, D) or (B, D) to (R, B, C), without dropout."""
         model = self.folded()
-        weights = [self._cast(weight) for weight in model.weights]
-        return self._log_softmax(model._forward(x.expand(len(self.biases[0]), -1, -1), weights)[-1])
+        weights, biases = ([self._cast(part) for part in parts] for parts in (model.weights, model.biases))
+        return self._log_softmax(model._forward(x.expand(len(biases[0]), -1, -1), weights, biases)[-1])
 
     def sgd_step(
         self, x: Tensor, labels: Tensor, rule: SgdRule, noise: Tensor | None = None, label_smoothing: float = 0.0
@@ -201,18 +230,18 @@ class Mlp:
             label_smoothing: The share of a target's probability that is spread over all classes.
         """
         lr, momentum, weight_decay = rule
-        if not momentum:
+        learned, velocities = self._learned, self._velocities
+        if not momentum and not isinstance(lr, Tensor):
             kept = 1 - lr * weight_decay
-            return self._backward(x, labels, noise, label_smoothing, self._parameters(), kept, -lr)
-        log_probabilities = self._backward(x, labels, noise, label_smoothing, self._velocities, momentum, 1.0)
-        for parameter, velocity in zip(self._parameters().flat(), self._velocities.flat(), strict=True):
-            velocity.add_(parameter, alpha=weight_decay)
-            parameter.add_(velocity, alpha=-lr)
+            return self._backward(x, labels, noise, label_smoothing, learned, kept, -lr)
+        log_probabilities = self._backward(x, labels, noise, label_smoothing, velocities, momentum, 1.0)
+        if weight_decay:
+            velocities.flat.add_(learned.flat, alpha=weight_decay)
+        if isinstance(lr, Tensor):
+            learned.flat.addcmul_(velocities.flat, lr, value=-1)
+        else:
+            learned.flat.add_(velocities.flat, alpha=-lr)
         return log_probabilities
-
-    def _parameters(self) -> _Parameters:
-        norms = self._norms
-        return _Parameters(self.weights, self.biases, [norm.scale for norm in norms], [norm.shift for norm in norms])
 
     def _backward(
         self,
@@ -225,8 +254,11 @@ class Mlp:
         add: float,
     ) -> Tensor:
         """Multiply each of ``targets`` by ``keep``, and add ``add`` times the mean gradient of its parameter to it."""
-        weights = [self._cast(weight) for weight in self.weights]
-        *inputs, logits = self._forward(x, weights, noise)
+        read = self._rounded
+        if self._products != self.biases[0].dtype:
+            read.flat.copy_(self._learned.flat[: len(read.flat)])
+        *inputs, logits = self._forward(x, read.weights, read.biases, noise)
+        self._update_running_norms(labels.shape[1])
         log_probabilities = self._log_softmax(logits)
         gradient = log_probabilities.exp()
         if label_smoothing:
@@ -234,12 +266,20 @@ class Mlp:
         gradient.scatter_add_(2, labels[..., None], gradient.new_full((), label_smoothing - 1).expand(*labels.shape, 1))
         gradient = gradient.to(self._products)
         add /= labels.shape[1]
+        # Rounded weights are what the products read, so these may change before all is computed.
+        is_fused = self._products == targets.flat.dtype
+        if keep != 1 and not is_fused:
+            targets.flat_weights.mul_(keep)
+        of_biases: list[Tensor] = []
+        of_norms: list[Tensor] = []
         for layer in reversed(range(len(self.weights))):
             # The weights may be a target, so the gradient of the layer's input is computed before they change.
-            of_input = torch.bmm(gradient, weights[layer]) if layer else None
-            _accumulate(targets.weights[layer], gradient.mT, inputs[layer], keep, add)
-            of_bias = gradient.sum(1, keepdim=True, dtype=self.biases[0].dtype)
-            targets.biases[layer].mul_(keep).add_(of_bias, alpha=add)
+            of_input = torch.bmm(gradient, read.weights[layer]) if layer else None
+            if is_fused:
+                targets.weights[layer].baddbmm_(gradient.mT, inputs[layer], beta=keep, alpha=add)
+            else:
+                targets.weights[layer].add_(torch.bmm(gradient.mT, inputs[layer]), alpha=add)
+            of_biases.insert(0, gradient.sum(1, keepdim=True, dtype=self.biases[0].dtype))
             if of_input is None:
                 break
             # The gradient passes where the unit was active.
@@ -247,25 +287,37 @@ class Mlp:
             if self.drops:
                 gradient.mul_(self._scale)
             if self._norms:
-                below = layer - 1
-                of_sums, of_scale, of_shift = self._norms[below].backward(gradient.to(self.biases[0].dtype))
-                gradient = self._cast(of_sums)
-                targets.scales[below].mul_(keep).add_(of_scale, alpha=add)
-                targets.shifts[below].mul_(keep).add_(of_shift, alpha=add)
+                norm = self._norms[layer - 1]
+                gradient, *of_norm = norm.backward(gradient.to(self.biases[0].dtype), self._products)
+                of_norms[:0] = of_norm
+        if keep != 1:
+            targets.flat_rest.mul_(keep)
+        torch._foreach_add_(targets.rest, [*of_biases, *of_norms], alpha=add)
         return log_probabilities
 
-    def _forward(self, x: Tensor, weights: Sequence[Tensor], noise: Tensor | None = None) -> list[Tensor]:
-        """The input of each layer, and then the logits; ``weights`` have the type of the products."""
+    def _update_running_norms(self, count: int) -> None:
+        """Move the running means and variances towards those of the last batch, of ``count`` examples."""
+        if not self._norms:
+            return
+        norms = self._norms
+        unbiased = torch._foreach_mul([norm.batch_var for norm in norms], count / max(1, count - 1))
+        running = [*(norm.mean for norm in norms), *(norm.var for norm in norms)]
+        torch._foreach_lerp_(running, [*(norm.batch_mean for norm in norms), *unbiased], NORM_MOMENTUM)
+
+    def _forward(
+        self, x: Tensor, weights: Sequence[Tensor], biases: Sequence[Tensor], noise: Tensor | None = None
+    ) -> list[Tensor]:
+        """The input of each layer, and then the logits; ``weights`` and ``biases`` have the type of the products."""
         activations = [self._cast(x)]
-        noises = noise.split(self.hidden, dim=2) if noise is not None else None
-        for layer, (weight, bias) in enumerate(zip(weights, self.biases, strict=True)):
-            sums = torch.baddbmm(self._cast(bias), activations[-1], weight.mT)
+        dropped = (noise < self._threshold).split(self.hidden, dim=2) if noise is not None else None
+        for layer, (weight, bias) in enumerate(zip(weights, biases, strict=True)):
+            sums = torch.baddbmm(bias, activations[-1], weight.mT)
             if layer < len(self.hidden):
                 if self._norms:
-                    sums = self._cast(self._norms[layer].forward(sums.to(bias.dtype)))
+                    sums = self._norms[layer].forward(sums.to(self.biases[0].dtype), self._products)
                 sums.relu_()
-                if noises is not None:
-                    sums.masked_fill_(noises[layer] < self._threshold, 0).mul_(self._scale)
+                if dropped is not None:
+                    sums.masked_fill_(dropped[layer], 0).mul_(self._scale)
             activations.append(sums)
         return activations
 
@@ -274,14 +326,6 @@ class Mlp:
 
     def _cast(self, tensor: Tensor) -> Tensor:
         return tensor.to(self._products)
-
-
-def _accumulate(target: Tensor, left: Tensor, right: Tensor, keep: float, add: float) -> None:
-    """Multiply ``target`` by ``keep``, and add ``add`` times the product of two (R, …) matrices to it."""
-    if left.dtype == target.dtype:
-        target.baddbmm_(left, right, beta=keep, alpha=add)
-    else:
-        target.mul_(keep).add_(torch.bmm(left, right), alpha=add)
 
 
 def score(log_probabilities: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from mlpx.training.devices import uploaded
 from mlpx.training.randomness import orders
 
 
@@ -48,7 +49,7 @@ class Batches:
         The caller may overwrite them. They are valid until the next call.
         """
         index = orders(self._count, self._seeds, epoch).add_(self._first_rows).flatten()  # (R·N,) of the flat sets
-        index = index.to(self._features.device, non_blocking=True)
+        index = uploaded(index, self._features.device)
         torch.index_select(self._features, 0, index, out=self._ordered_features)
         torch.index_select(self._targets, 0, index, out=self._ordered_targets)
         return self._views

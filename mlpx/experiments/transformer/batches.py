@@ -1,41 +1,51 @@
-"""Sequences of words on the device, and the batches of an epoch, each within a budget of tokens."""
+"""The batches of an epoch, each within a budget of tokens, and their words on the device."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from mlpx.experiments.transformer.sentences import Pairs, Sentences
+from mlpx.experiments.transformer.vocabulary import BOS, EOS, PAD
+from mlpx.training import devices
 from mlpx.training.randomness import generator
 
 STRATA = 4
+LOADED_AT_ONCE = 2**18  # words of one side, about
+
+Array = NDArray[Any]
 
 
-class Sentences:
-    """N sequences of different lengths, stored end to end on the device; ``lengths`` (N,) is on the CPU."""
+class Batches(NamedTuple):
+    """The batches of an epoch, one a step: each is a few rectangles, given as the rows of their pairs.
 
-    def __init__(self, sequences: Sequence[Sequence[int]], device: torch.device) -> None:
-        self.lengths = torch.tensor([len(sequence) for sequence in sequences], dtype=torch.int64)
-        self._words = torch.tensor([word for sequence in sequences for word in sequence], device=device)
-        self._starts = (self.lengths.cumsum(0) - self.lengths).to(device)
-        self._sizes = self.lengths.to(device)
+    Args:
+        rows: The rows of all N pairs, rectangle after rectangle, (N,).
+        starts: Where each of R rectangles begins in ``rows``, and N, (R + 1,).
+        steps: The rectangles of each step, (steps, strata); -1 stands for none.
+    """
 
-    def padded(self, rows: Tensor, pad: int) -> Tensor:
-        """The sequences of ``rows`` (B,), each filled up by ``pad`` to the longest of them: (B, L) on the device.
+    rows: Array
+    starts: Array
+    steps: Array
 
-        ``rows`` is on the CPU.
-        """
-        longest = int(self.lengths[rows].max())
-        rows = rows.to(self._starts.device)
-        places = torch.arange(longest, device=rows.device)
-        index = (self._starts[rows, None] + places).clamp_(max=len(self._words) - 1)
-        return self._words[index].masked_fill_(places >= self._sizes[rows, None], pad)
+    @property
+    def num_steps(self) -> int:
+        """The number of batches."""
+        return len(self.steps)
+
+    def rectangles(self, step: int) -> list[Array]:
+        """The rows of each rectangle of ``step``, which counts from 0."""
+        chosen = [number for number in self.steps[step].tolist() if number >= 0]
+        return [self.rows[self.starts[number] : self.starts[number + 1]] for number in chosen]
 
 
-def token_batches(
-    src: Tensor, tgt: Tensor, batch_tokens: int, batch_size: int, seed: int, epoch: int
-) -> list[list[Tensor]]:
-    """The batches of ``epoch``, one a step: each is a few rectangles, given as the rows of their pairs.
+def token_batches(src: Array, tgt: Array, batch_tokens: int, batch_size: int, seed: int, epoch: int) -> Batches:
+    """The batches of ``epoch``.
 
     The pairs of a rectangle have similar lengths, so that few of its words are padding. The rectangles of a step come
     from different strata of the lengths, so that every step has short pairs and long ones; steps of one length each
@@ -43,8 +53,8 @@ def token_batches(
     the number of steps depends on neither. Both sides of a pair are treated alike.
 
     Args:
-        src: The length of the source of each pair, (N,).
-        tgt: The length of its target, (N,).
+        src: The length of the source of each pair, (N,), at most 65,535.
+        tgt: The length of its target, (N,), likewise.
         batch_tokens: The most words of a step, padding included, on the side that has more of them; a step of a
             single pair may have more.
         batch_size: The most pairs of a step.
@@ -52,32 +62,121 @@ def token_batches(
         epoch: The epoch, from 1.
     """
     source = generator(seed, "order", epoch)
-    longer = torch.maximum(src, tgt)
-    longest = int(longer.max())
-    keys = longer * (longest + 1) + torch.minimum(src, tgt)
-    rows = torch.randperm(len(src), generator=source)
-    rows = rows[keys[rows].argsort(stable=True)]
-    strata = max(1, min(STRATA, batch_size, batch_tokens // longest))
-    rectangles = rows.split(_sizes(longer[rows].tolist(), batch_tokens // strata, batch_size // strata))
-    num_steps = math.ceil(len(rectangles) / strata)
-    drawn = [
-        [
-            rectangles[first + i]
-            for i in torch.randperm(min(num_steps, len(rectangles) - first), generator=source).tolist()
-        ]
-        for first in range(0, len(rectangles), num_steps)
-    ]
-    steps = [[stratum[i] for stratum in drawn if i < len(stratum)] for i in range(num_steps)]
-    return [steps[i] for i in torch.randperm(num_steps, generator=source).tolist()]
+    rows = torch.randperm(len(src), generator=source).numpy()
+    longer = np.maximum(src, tgt).astype(np.uint16)
+    # Sorting by the shorter side, then by the longer one, is sorting by both. NumPy sorts numbers of 16 bits by radix,
+    # in time proportional to their count.
+    for key in (np.minimum(src, tgt).astype(np.uint16), longer):
+        rows = rows[key[rows].argsort(kind="stable")]
+    strata = max(1, min(STRATA, batch_size, batch_tokens // int(longer.max())))
+    starts = _starts(longer[rows], batch_tokens // strata, batch_size // strata)
+    num_steps = math.ceil((len(starts) - 1) / strata)
+    steps = np.full((num_steps, strata), -1)
+    for stratum in range(strata):
+        first = stratum * num_steps
+        count = min(num_steps, len(starts) - 1 - first)
+        if count > 0:
+            steps[:count, stratum] = first + torch.randperm(count, generator=source).numpy()
+    return Batches(rows, starts, steps[torch.randperm(num_steps, generator=source).numpy()])
 
 
-def _sizes(lengths: Sequence[int], tokens: int, count: int) -> list[int]:
-    """How many pairs go into each rectangle of at most ``tokens`` words and ``count`` pairs; ``lengths`` ascend."""
-    sizes, size = [], 0
-    for length in lengths:
-        # Each pair is the longest of its rectangle so far, so all others are padded to its length.
-        if size and ((size + 1) * length > tokens or size == count):
-            sizes.append(size)
-            size = 0
-        size += 1
-    return [*sizes, size]
+def _starts(lengths: Array, tokens: int, count: int) -> Array:
+    """Where rectangles of at most ``tokens`` words and ``count`` pairs begin, and where the last one ends.
+
+    ``lengths`` (N,) ascend, so each pair is the longest of its rectangle so far, and all others are padded to its
+    length. A rectangle ends where one pair more would be too much.
+    """
+    starts, first, end = [np.zeros(1, np.int64)], 0, 0
+    for length, number in zip(*(part.tolist() for part in np.unique(lengths, return_counts=True)), strict=True):
+        begin, end = end, end + number
+        most = max(1, min(count, tokens // length))
+        # Within the pairs of one length, a rectangle begins after each ``most`` pairs.
+        more = np.arange(max(first + most, begin), end, most)
+        if begin < end and len(more) and more[0] > first:
+            starts.append(more)
+            first = int(more[-1])
+    return np.concatenate([*starts, [end]])
+
+
+class Batch(NamedTuple):
+    """The words of a step on the device: R rectangles of B sources and targets each.
+
+    Args:
+        src: The sources (B, S) of each rectangle, each ending in ``EOS`` and filled up by ``PAD``.
+        tgt: The targets (B, T) as the model reads them, beginning with ``BOS``, without ``EOS``, filled up by ``PAD``.
+        targets: The N words to be predicted, ``EOS`` among them, without padding: (N,).
+        places: The place of each of them among the Σ B·T of ``tgt``: (N,).
+    """
+
+    src: list[Tensor]
+    tgt: list[Tensor]
+    targets: Tensor
+    places: Tensor
+
+
+def load(pairs: Pairs, batches: Batches, device: torch.device, first: int = 0) -> Iterator[Batch]:
+    """The words of each step, from ``first`` on.
+
+    Those of several steps are copied to the device at once, from pinned memory, so that no step waits for them.
+    """
+    words_a_step = 1 + int(pairs.tgt.lengths.sum()) // batches.num_steps
+    at_once = max(1, LOADED_AT_ONCE // words_a_step)
+    for begin in range(first, batches.num_steps, at_once):
+        steps = [batches.rectangles(step) for step in range(begin, min(begin + at_once, batches.num_steps))]
+        yield from _loaded(pairs, steps, device)
+
+
+def _loaded(pairs: Pairs, steps: list[list[Array]], device: torch.device) -> Iterator[Batch]:
+    rectangles = [rows for step in steps for rows in step]
+    src, tgt = (_filled(side, rectangles, special) for side, special in ((pairs.src, EOS), (pairs.tgt, BOS)))
+    lengths = pairs.tgt.lengths[np.concatenate(rectangles)] + 1
+    ends = lengths.cumsum()
+    places = np.repeat(tgt.starts - (ends - lengths), lengths) + np.arange(ends[-1])
+    # The model predicts each word from the place before it, and ``EOS`` from the place of the last word.
+    targets = np.append(tgt.words[1:], EOS)[places]
+    targets[ends - 1] = EOS
+    pairs_before = np.cumsum([0, *(sum(map(len, step)) for step in steps)])
+    targets_before = np.concatenate([[0], ends])[pairs_before]
+    words_before = np.append(tgt.starts, len(tgt.words))[pairs_before]
+    counts = np.diff(targets_before)
+    places -= np.repeat(words_before[:-1], counts)
+    src_words, tgt_words, *rest = _uploaded([src.words, tgt.words, targets, places], device)
+    sources, inputs = iter(_rectangles(src_words, src.shapes)), iter(_rectangles(tgt_words, tgt.shapes))
+    for step, *of_step in zip(steps, *(part.split(counts.tolist()) for part in rest), strict=True):
+        yield Batch([next(sources) for _ in step], [next(inputs) for _ in step], *of_step)
+
+
+def _rectangles(words: Tensor, shapes: list[tuple[int, int]]) -> list[Tensor]:
+    parts = words.split([count * width for count, width in shapes])
+    return [part.view(shape) for part, shape in zip(parts, shapes, strict=True)]
+
+
+def _uploaded(parts: list[Array], device: torch.device) -> tuple[Tensor, ...]:
+    """``parts`` on the device, copied there together."""
+    together = devices.uploaded(torch.from_numpy(np.concatenate(parts)), device)
+    uploaded: tuple[Tensor, ...] = together.split([len(part) for part in parts])
+    return uploaded
+
+
+class _Filled(NamedTuple):
+    """Rectangles of words end to end: ``words`` (Σ B·T,), their shapes, and where each sentence starts."""
+
+    words: Array
+    shapes: list[tuple[int, int]]
+    starts: Array
+
+
+def _filled(side: Sentences, rectangles: list[Array], special: int) -> _Filled:
+    """Rectangles of sentences, each with ``BOS`` before its words, or with ``EOS`` after them, filled up by ``PAD``."""
+    rows = np.concatenate(rectangles)
+    sizes = [len(part) for part in rectangles]
+    lengths = side.lengths[rows]
+    widths = np.maximum.reduceat(lengths, np.cumsum([0, *sizes[:-1]])) + 1
+    width_of_each = np.repeat(widths, sizes)
+    starts = width_of_each.cumsum() - width_of_each
+    words = np.full(int(width_of_each.sum()), PAD)
+    within = np.arange(lengths.sum()) - np.repeat(lengths.cumsum() - lengths, lengths)
+    first = starts + (special == BOS)
+    words[np.repeat(first, lengths) + within] = side.words[np.repeat(side.starts[rows], lengths) + within]
+    words[starts if special == BOS else starts + lengths] = special
+    return _Filled(words, list(zip(sizes, widths.tolist(), strict=True)), starts)

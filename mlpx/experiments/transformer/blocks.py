@@ -13,8 +13,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mlpx.experiments.transformer.attention import Layout, Linear, MultiHeadAttention
+from mlpx.experiments.transformer.attention import Layout, MultiHeadAttention
+from mlpx.experiments.transformer.cache import WordCache
 from mlpx.experiments.transformer.dropout import Dropout
+from mlpx.experiments.transformer.linear import Linear
 
 
 class Residual(nn.Module):
@@ -93,28 +95,27 @@ class DecoderBlock(nn.Module):
         x = attend_across(x, lambda y: self.cross_attention(y, memory, across), dropout)
         return transform(x, self.feed_forward, dropout)  # type: ignore[no-any-return]
 
-    def step(self, x: Tensor, past: Tensor | None, memory: Tensor, memory_bias: Tensor) -> tuple[Tensor, Tensor]:
+    def step(self, x: Tensor, past: WordCache, memory: Tensor, memory_bias: Tensor) -> Tensor:
         """The same for one more word of each of G hypotheses of B sentences. Has no gradient, and no dropout.
 
         Args:
             x: The newest words, (B·G, D).
-            past: The keys and values of the words before them, (2, B·G, H, t, K); ``None`` for the first words.
+            past: The keys and values of the words before them, to which those of x are appended.
             memory: The keys and values of the source, (2, B, H, S, K).
             memory_bias: The attention mask of the source's padding, (B, 1, 1, S).
 
         Returns:
-            The output (B·G, D), and ``past`` with the keys and values of x appended.
+            The output (B·G, D).
         """
         attend, attend_across, transform = self.residuals
-        known: list[Tensor] = []
 
         def attend_before(y: Tensor) -> Tensor:
-            keys_values = self.attention.keys_values(y[:, None])
-            known.append(keys_values if past is None else torch.cat((past, keys_values), dim=3))
-            return self.attention.attend(y[:, None], known[0], torch.zeros_like(memory_bias[:1, :, :, :1]))[:, 0]
+            past.append(self.attention.keys_values(y[:, None])[:, :, :, 0])
+            no_bias = torch.zeros_like(memory_bias[:1, :, :, :1])
+            return self.attention.attend(y[:, None], past.keys_values(), no_bias)[:, 0]
 
         def attend_source(y: Tensor) -> Tensor:
             return self.cross_attention.attend(y.view(memory.shape[1], -1, y.shape[1]), memory, memory_bias).view_as(y)
 
         x = attend_across(attend(x, attend_before, None), attend_source, None)
-        return transform(x, self.feed_forward, None), known[0]
+        return transform(x, self.feed_forward, None)  # type: ignore[no-any-return]

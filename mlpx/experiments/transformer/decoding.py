@@ -11,12 +11,14 @@ import torch
 from torch import Tensor
 
 from mlpx.experiments.transformer.protocol import AutoregressiveModel
-from mlpx.experiments.transformer.smoothing import SLICE
+from mlpx.experiments.transformer.smoothing import slice_of
 from mlpx.experiments.transformer.vocabulary import BOS, EOS, PAD
+from mlpx.training import devices
 
 MORE_WORDS = 50  # than the source has: Vaswani et al. (2017), section 6.1
 CHUNK = 128
-DECODED_AT_ONCE = 32768  # source words times hypotheses, about
+DECODED_AT_ONCE = 2**15  # source words times hypotheses, about
+ACCELERATED_AT_ONCE = 2**18  # the same on a GPU, where a word costs as many launches for few sentences as for many
 
 
 class Hypothesis(NamedTuple):
@@ -47,13 +49,14 @@ def search(
 ) -> list[list[Hypothesis]]:
     """Up to ``beam`` hypotheses for each sentence of ``src``, the best first.
 
-    Sentences of similar length are searched together, as many at a time as ``DECODED_AT_ONCE`` allows.
+    Sentences of similar length are searched together, as many at a time as the device is good for.
     """
     device = model.output_weight.device
+    at_once = ACCELERATED_AT_ONCE if devices.is_accelerator(device) else DECODED_AT_ONCE
     order = sorted(range(len(src)), key=lambda i: -len(src[i]))
     hypotheses: dict[int, list[Hypothesis]] = {}
     while order:
-        count = max(1, DECODED_AT_ONCE // (beam * (len(src[order[0]]) + 1)))
+        count = max(1, at_once // (beam * (len(src[order[0]]) + 1)))
         rows, order = order[:count], order[count:]
         length = max(len(src[i]) for i in rows) + 1
         words = [[*src[i], EOS] + [PAD] * (length - len(src[i]) - 1) for i in rows]
@@ -85,9 +88,10 @@ def beam_search(
     finished: list[list[Hypothesis]] = [[] for _ in range(batch)]
     words = torch.full((batch, 1, 1), BOS, device=src.device)  # (B, G, t)
     scores = torch.zeros(batch, 1, device=src.device)  # (B, G)
+    shortest = int(limits.min())
     for step in range(1, int(limits.max()) + 2):
         hidden = state.step(words[:, :, -1])
-        must_end = step > limits[sentences]
+        must_end = step > limits[sentences] if step > shortest else None
         best, places = likeliest(model, hidden, scores, must_end, 2 * beam)  # (B, 2G)
         parents, continuations = places // vocab_size, places % vocab_size
         ends = (continuations == EOS) & (best > -math.inf)
@@ -96,7 +100,9 @@ def beam_search(
         for sentence, *hypothesis in zip(*(part.tolist() for part in ended), strict=True):
             if len(finished[sentence]) < beam:
                 finished[sentence].append(Hypothesis(*hypothesis))
-        done = must_end | torch.tensor([len(finished[i]) >= beam for i in sentences.tolist()], device=src.device)
+        done = torch.tensor([len(finished[i]) >= beam for i in sentences.tolist()], device=src.device)
+        if must_end is not None:
+            done |= must_end
         if done.all():
             break
         # A stable sort puts the continuations that do not end first, and keeps their order.
@@ -113,51 +119,68 @@ def beam_search(
 
 
 def likeliest(
-    model: AutoregressiveModel, hidden: Tensor, scores: Tensor, must_end: Tensor, k: int
+    model: AutoregressiveModel, hidden: Tensor, scores: Tensor, must_end: Tensor | None, k: int
 ) -> tuple[Tensor, Tensor]:
     """The likeliest k continuations of the hypotheses of each sentence, or all, if there are fewer.
 
-    A few sentences are computed at a time, so that their logits stay in the processor's cache.
+    A few sentences are computed at a time, so that on a CPU their logits stay in its cache.
 
     Args:
         model: Gives the logits.
         hidden: The hidden state after the last word of each hypothesis, (B, G, D).
         scores: The log-probability of each hypothesis so far, (B, G).
-        must_end: The sentences whose hypotheses may continue by ``EOS`` alone, (B,).
+        must_end: The sentences whose hypotheses may continue by ``EOS`` alone, (B,); ``None`` where there are none.
         k: How many continuations of each sentence are wanted.
 
     Returns:
         Their log-probabilities, the likeliest first, and their places among the G · V of the sentence, both (B, k).
     """
-    beam, vocab_size = hidden.shape[1], len(model.output_weight)
-    at_once = max(1, SLICE // (beam * vocab_size))
-    words = torch.arange(vocab_size, device=hidden.device)
-    parts = []
-    for h, before, ends in zip(hidden.split(at_once), scores.split(at_once), must_end.split(at_once), strict=True):
-        logits = model.logits(h)  # (B', G, V)
-        log_probabilities = torch.log_softmax(logits, dim=-1, out=logits)
-        log_probabilities[:, :, [PAD, BOS]] = -math.inf
-        if ends.any():
-            log_probabilities.masked_fill_(ends[:, None, None] & (words != EOS), -math.inf)
-        totals = log_probabilities.add_(before[:, :, None]).flatten(1)
-        parts.append(largest(totals, min(k, totals.shape[1])))
+    at_once = max(1, slice_of(hidden.device) // (hidden.shape[1] * len(model.output_weight)))
+    parts = [
+        _likeliest(model.logits(hidden[part]), scores[part], None if must_end is None else must_end[part], k)
+        for part in (slice(first, first + at_once) for first in range(0, len(hidden), at_once))
+    ]
     best, places = zip(*parts, strict=True)
     return torch.cat(best), torch.cat(places)
 
 
-def largest(x: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The k largest numbers of each row of x (B, N) and their places, as ``torch.topk``, in less than half of its time.
+def _likeliest(logits: Tensor, scores: Tensor, must_end: Tensor | None, k: int) -> tuple[Tensor, Tensor]:
+    """The same from ``logits`` (B, G, V), which are changed.
 
-    They lie in the k chunks whose maxima are largest, or in the rest of the row behind the last whole chunk.
+    The log-probability of a continuation is its logit and a number that is the hypothesis's own: its score so far less
+    log Σ exp(logits). So one pass over the logits finds the largest of each chunk of words, and the continuations lie
+    in the k chunks whose largest are the likeliest. ``PAD`` and ``BOS``, the first words, continue nothing.
     """
-    num_chunks = x.shape[1] // CHUNK
-    if num_chunks <= k:
-        return torch.topk(x, k, dim=1)
-    chunks = x[:, : num_chunks * CHUNK].unflatten(1, (num_chunks, CHUNK))
-    chosen = chunks.amax(2).topk(k, dim=1).indices  # (B, k)
-    starts = torch.cat((chosen * CHUNK, chosen.new_full((len(x), 1), num_chunks * CHUNK)), dim=1)
-    candidates = torch.cat(
-        (chunks.gather(1, chosen[:, :, None].expand(-1, -1, CHUNK)).flatten(1), x[:, num_chunks * CHUNK :]), dim=1
-    )
-    best, places = candidates.topk(k, dim=1)
-    return best, starts.gather(1, places // CHUNK) + places % CHUNK
+    vocab_size = logits.shape[2]
+    never = logits[:, :, : BOS + 1].clone()
+    logits[:, :, : BOS + 1] = -math.inf
+    maxima = _of_chunks(logits)
+    largest = torch.maximum(maxima.amax(2, keepdim=True), never.amax(2, keepdim=True))
+    sums = torch.zeros_like(largest)
+    for part in (logits, never):
+        sums.add_(torch.sub(part, largest).exp_().sum(2, keepdim=True))
+    offsets = scores[:, :, None] - largest - sums.log_()
+    if must_end is not None:
+        words = torch.arange(vocab_size, device=logits.device)
+        logits.masked_fill_(must_end[:, None, None] & (words != EOS), -math.inf)
+        maxima = _of_chunks(logits)
+    num_chunks = maxima.shape[2]
+    if maxima[0].numel() <= k:
+        totals = (logits + offsets).flatten(1)
+        return torch.topk(totals, min(k, totals.shape[1]), dim=1)
+    chosen = (maxima + offsets).flatten(1).topk(k, dim=1).indices
+    hypotheses = chosen // num_chunks
+    words = (chosen % num_chunks * CHUNK)[:, :, None] + torch.arange(CHUNK, device=logits.device)  # (B, k, CHUNK)
+    places = (hypotheses[:, :, None] * vocab_size + words.clamp(max=vocab_size - 1)).flatten(1)
+    totals = logits.flatten(1).gather(1, places).view_as(words) + offsets.squeeze(2).gather(1, hypotheses)[:, :, None]
+    best, at = totals.masked_fill_(words >= vocab_size, -math.inf).flatten(1).topk(k, dim=1)
+    return best, places.gather(1, at)
+
+
+def _of_chunks(logits: Tensor) -> Tensor:
+    """The largest logit of each ``CHUNK`` words, (B, G, V) to (B, G, V / CHUNK rounded up)."""
+    whole = logits.shape[2] // CHUNK * CHUNK
+    maxima = logits[:, :, :whole].unflatten(2, (-1, CHUNK)).amax(3) if whole else logits[:, :, :0]
+    if whole == logits.shape[2]:
+        return maxima
+    return torch.cat((maxima, logits[:, :, whole:].amax(2, keepdim=True)), dim=2)

@@ -1,9 +1,11 @@
 """Dropout (Srivastava et al., 2014) by random bytes, a twentieth of the time of ``torch.nn.Dropout`` on a CPU."""
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 LEVELS = 256  # of a random byte: the dropout probability is rounded to a multiple of 1/256
 
@@ -22,20 +24,39 @@ class Dropout(nn.Module):
 
     def forward(self, x: Tensor, generator: torch.Generator | None) -> Tensor:
         """Dropout of x."""
-        mask = self._mask(x, generator)
-        return x if mask is None else x * mask.mul_(self._scale)
+        factors = self._factors(x, generator)
+        return x if factors is None else x * factors
 
     def add(self, x: Tensor, y: Tensor, generator: torch.Generator | None) -> Tensor:
-        """X + dropout(y), in one pass."""
-        mask = self._mask(y, generator)
-        return x + y if mask is None else torch.addcmul(x, y, mask, value=self._scale)
+        """X + dropout(y), of the type of x, in one pass."""
+        factors = self._factors(x, generator)
+        if factors is None:
+            return x + y
+        added: Tensor = _AddProduct.apply(x, y, factors)  # type: ignore[no-untyped-call]
+        return added
 
-    def _mask(self, like: Tensor, generator: torch.Generator | None) -> Tensor | None:
-        """1 where a number stays, 0 where it goes; ``None`` where all stay."""
+    def _factors(self, like: Tensor, generator: torch.Generator | None) -> Tensor | None:
+        """What each number is multiplied by: 1 / (1 - p), or 0 where it goes; ``None`` where all stay."""
         if generator is None or not self._dropped:
             return None
         words = torch.empty(math.ceil(like.numel() / 8), dtype=torch.int64, device=like.device)
         words.random_(-(2**63), None, generator=generator)
         noise = words.view(torch.uint8)[: like.numel()].view(like.shape)
         # The comparison writes floats directly: a boolean mask that is converted afterwards is slower.
-        return torch.ge(noise, self._dropped, out=torch.empty_like(like))
+        return torch.ge(noise, self._dropped, out=torch.empty_like(like)).mul_(self._scale)
+
+
+class _AddProduct(torch.autograd.Function):
+    """x + y · factors, where y may have a smaller type; the gradient of autograd itself takes two more passes."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, y: Tensor, factors: Tensor) -> Tensor:
+        ctx.save_for_backward(factors)
+        ctx.dtype = y.dtype
+        return torch.addcmul(x, y, factors)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
+        (factors,) = ctx.saved_tensors
+        return gradient, (gradient * factors).to(ctx.dtype), None

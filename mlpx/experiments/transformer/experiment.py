@@ -8,21 +8,22 @@ import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import torch
-from torch import Tensor
 
-from mlpx.experiments.transformer import model, tasks
+from mlpx.experiments.transformer import model, muon, tasks
+from mlpx.experiments.transformer.batches import Batch, Batches, load
 from mlpx.experiments.transformer.candidates import Candidate, MeanOfLastEpochs
 from mlpx.experiments.transformer.flat import Flat
 from mlpx.experiments.transformer.meter import EpochMeter
 from mlpx.experiments.transformer.optimizers import Optimizer
 from mlpx.experiments.transformer.protocol import EncoderDecoder
 from mlpx.experiments.transformer.reverse import LENGTHS, LONGER_LENGTHS
-from mlpx.experiments.transformer.scoring import EncodedPairs, Scorer, hidden_states, perplexity
+from mlpx.experiments.transformer.scoring import Scorer, epoch_batches, hidden_states, num_words, perplexity
+from mlpx.experiments.transformer.sentences import Pairs
 from mlpx.experiments.transformer.settings import TransformerSettings
 from mlpx.experiments.transformer.smoothing import smoothed_loss
 from mlpx.experiments.transformer.translate import draw_attention, length_penalty_of, load_weights
 from mlpx.experiments.transformer.vocabulary import BOS, EOS
-from mlpx.training.experiment import Experiment, Learned, Outcome, State, Values
+from mlpx.training.experiment import Experiment, Learned, Outcome, Preparing, State, Values
 from mlpx.training.randomness import generator
 from mlpx.training.schedules import learning_rate
 from mlpx.training.states import restore
@@ -38,18 +39,23 @@ class Translation(Experiment[TransformerSettings]):
     A subclass with a :meth:`new_model` of its own trains another model; nothing else here depends on the Transformer.
     """
 
+    @classmethod
+    def prepare(cls, settings: TransformerSettings) -> Iterator[Preparing]:
+        """See :meth:`Experiment.prepare`."""
+        yield from tasks.prepare(settings)
+
     def __init__(self, settings: TransformerSettings, device: torch.device) -> None:
         self.settings = settings
         self._device = device
         self.task = tasks.build(settings)
         self.model = self.new_model(settings, len(self.task.vocabulary), device)
-        matrices = self.model.matrices() if settings.optimizer == "muon" else []
+        matrices = muon.in_order(self.model.matrices()) if settings.optimizer == "muon" else []
         of_muon = {id(matrix) for matrix in matrices}
         self._flat = Flat([*(p for p in self.model.parameters() if id(p) not in of_muon), *matrices])
         self._optimizer = Optimizer(self._flat, matrices, settings.weight_decay)
         self._scorer = Scorer(self.task, self.model)
-        self._pairs = EncodedPairs.of(zip(self.task.train.src, self.task.train.tgt, strict=True), device)
-        self._num_steps = len(self.batches(epoch=1))
+        sizes = (settings.batch_tokens, settings.batch_size)
+        self._batches = (1, epoch_batches(self.task.train, *sizes, settings.seed, 1))
         self._quality = f"val_{self.task.quality}"
         self._epoch = 0  # that is trained, or was trained last
         self._meter = EpochMeter(device)
@@ -74,17 +80,20 @@ class Translation(Experiment[TransformerSettings]):
         """A digest of all pairs: those for training, validation and tests."""
         return self.task.digest()
 
-    def batches(self, epoch: int) -> list[list[Tensor]]:
-        """The batches of ``epoch``, one a step: each is a few rectangles of rows of the training set."""
-        settings = self.settings
-        return self._pairs.batches(settings.batch_tokens, settings.batch_size, settings.seed, epoch)
+    def batches(self, epoch: int) -> Batches:
+        """The batches of ``epoch``, one a step, of rows of the training set."""
+        if epoch != self._batches[0]:
+            settings = self.settings
+            sizes = (settings.batch_tokens, settings.batch_size)
+            self._batches = (epoch, epoch_batches(self.task.train, *sizes, settings.seed, epoch))
+        return self._batches[1]
 
     @property
     def num_steps(self) -> int:
         """Batches of an epoch, which are as many in each."""
-        return self._num_steps
+        return self._batches[1].num_steps
 
-    def training_pairs(self, epoch: int) -> EncodedPairs:
+    def training_pairs(self, epoch: int) -> Pairs:
         """The training pairs of ``epoch``; in the first ``both_ways`` epochs, half of them are reversed.
 
         A reversed pair is translated from its target to its source; which pairs these are differs from epoch to epoch.
@@ -92,36 +101,37 @@ class Translation(Experiment[TransformerSettings]):
         pairs in both directions. The batches of an epoch are the same either way, as they depend on the lengths of both
         sides alike.
         """
-        if epoch > self.settings.both_ways:
-            return self._pairs
         pairs = self.task.train
-        is_reversed = torch.rand(len(pairs.src), generator=generator(self.settings.seed, "flip", epoch)) < 0.5
-        sides = zip(pairs.src, pairs.tgt, is_reversed.tolist(), strict=True)
-        return EncodedPairs.of(((tgt, src) if turned else (src, tgt) for src, tgt, turned in sides), self._device)
+        if epoch > self.settings.both_ways:
+            return pairs
+        is_turned = torch.rand(len(pairs.src), generator=generator(self.settings.seed, "flip", epoch)) < 0.5
+        return pairs.turned(is_turned.numpy())
 
     def train(self, epoch: int, step: int) -> Iterator[int]:
         """Train ``epoch`` from ``step`` on, and yield the number of steps done after each."""
         pairs, batches = self.training_pairs(epoch), self.batches(epoch)
         self._epoch = epoch
-        num_words_before = sum(pairs.num_words_of(rectangles) for rectangles in batches[:step])
-        self._meter.begin(pairs.num_words, num_words_before)
-        for number, rectangles in enumerate(batches[step:], start=step):
-            self._step(pairs, rectangles, (epoch - 1) * len(batches) + number + 1)
+        num_words_before = sum(
+            int(pairs.tgt.lengths[rows].sum()) + len(rows) for done in range(step) for rows in batches.rectangles(done)
+        )
+        self._meter.begin(num_words(pairs), num_words_before)
+        for number, batch in enumerate(load(pairs, batches, self._device, step), start=step):
+            self._step(batch, (epoch - 1) * batches.num_steps + number + 1)
             yield number + 1
         if self._mean:
             self._mean.add(epoch, self._flat.weights.detach())
 
-    def _step(self, pairs: EncodedPairs, rectangles: Sequence[Tensor], step: int) -> None:
-        """Take a training step on these rectangles of rows of ``pairs``; ``step`` counts from 1 over all epochs."""
+    def _step(self, batch: Batch, step: int) -> None:
+        """Take a training step; ``step`` counts from 1 over all epochs. Nothing here waits for the device."""
         settings = self.settings
         dropout = generator(settings.seed, "dropout", step, self._device)
-        hidden, targets = hidden_states(self.model, pairs, rectangles, dropout)
+        hidden = hidden_states(self.model, batch, dropout)
         smoothed, plain = smoothed_loss(
-            hidden, self.model.output_weight, targets, settings.label_smoothing, self.model.products
+            hidden, self.model.output_weight, batch.targets, settings.label_smoothing, self.model.products
         )
         self._meter.add(plain)
-        self._flat.gradient.zero_()
-        (smoothed / len(targets)).backward()
+        (smoothed / len(batch.targets)).backward()
+        self._flat.gather_gradients()
         if settings.clip_norm:
             torch.nn.utils.clip_grad_norm_([self._flat.weights], settings.clip_norm)
         self._optimizer.step(self._lr(step))
@@ -157,7 +167,7 @@ class Translation(Experiment[TransformerSettings]):
     def state(self) -> State:
         """The weights, the optimizer's state, the running sums, and the best weights so far."""
         return {
-            "weights": self._flat.weights.detach(),
+            "flat_weights": self._flat.weights.detach(),
             **self._optimizer.state,
             **self._meter.state(),
             **self._best.state(),
@@ -225,7 +235,7 @@ class Translation(Experiment[TransformerSettings]):
             return f"BLEU {tested['test_bleu']:.2f} on the test set"
         shares = []
         for name, kind, (shortest, longest) in (("test", "", LENGTHS), ("longer", "longer ", LONGER_LENGTHS)):
-            count = len(self.task.tests[name].src)
+            count = len(self.task.tests[name].sources)
             share = f"{tested[f'{name}_exactness']:.1%} of {count:,} {kind}sequences"
             shares.append(f"{share} ({shortest} to {longest} numbers)")
         return f"exactly right: {shares[0]}, {shares[1]}"
@@ -241,7 +251,7 @@ class Translation(Experiment[TransformerSettings]):
 
     def _pictures(self, outputs: Sequence[Sequence[int]]) -> dict[str, Callable[[], bytes]]:
         """The attention weights for a sentence of the test set; nothing for a model that has none."""
-        sources = self.task.tests["test"].src
+        sources = self.task.tests["test"].pairs.src.lists()
         easy = (i for i, src in enumerate(sources) if len(src) in EASY_TO_SEE and len(outputs[i]) in EASY_TO_SEE)
         shown = next(easy, 0)
         read, written = [*sources[shown], EOS], [BOS, *outputs[shown]]

@@ -11,10 +11,13 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
-from mlpx.experiments.transformer.attention import Layout, Linear, MultiHeadAttention
+from mlpx.experiments.transformer.attention import Layout, MultiHeadAttention
 from mlpx.experiments.transformer.blocks import DecoderBlock, EncoderBlock
+from mlpx.experiments.transformer.cache import WordCache
 from mlpx.experiments.transformer.dropout import Dropout
+from mlpx.experiments.transformer.linear import Linear, RoundedWeights, missing_rows
 from mlpx.experiments.transformer.protocol import AttentionMaps
 from mlpx.experiments.transformer.settings import TransformerSettings
 from mlpx.experiments.transformer.vocabulary import PAD
@@ -64,12 +67,12 @@ class Transformer(nn.Module):
         self.encoder_norm, self.decoder_norm = (nn.LayerNorm(d_model) if pre_norm else nn.Identity() for _ in range(2))
         self.products = products
         self._positions = torch.empty(0, d_model)
+        self._linears = [module for module in self.modules() if isinstance(module, Linear)]
         nn.init.normal_(self.embedding.weight, std=d_model**-0.5)
-        for module in self.modules():
-            if isinstance(module, Linear):
-                nn.init.xavier_uniform_(module.weight)
-                nn.init.zeros_(module.bias)
-                module.products = products
+        for linear in self._linears:
+            nn.init.xavier_uniform_(linear.weight)
+            nn.init.zeros_(linear.bias)
+            linear.products = products
         for module in self.modules():
             if isinstance(module, MultiHeadAttention):
                 # Keys and values share one Linear, but are initialized as the two matrices that they are.
@@ -81,27 +84,49 @@ class Transformer(nn.Module):
 
         ``dropout`` is the generator that dropout draws from; ``None`` turns dropout off.
         """
-        memory = self.encode(src, dropout)
-        x = self.embed(tgt, dropout=dropout)
-        rectangles = _shapes(tgt)
-        layout = Layout(rectangles, rectangles, [causal_bias(length, x) for _, length in rectangles])
-        across = Layout(rectangles, _shapes(src), [self.padding_bias(part) for part in src])
-        for block in self.decoder:
-            x = block(x, layout, memory, across, dropout)
-        return self.decoder_norm(x)  # type: ignore[no-any-return]
+        source, rectangles = self._source_layout(src), _shapes(tgt)
+        with self.rounded_weights():
+            memory = self._encode(src, source, dropout)
+            x = self.embed(tgt, dropout=dropout, is_filled_up=True)
+            biases = [causal_bias(length, x) for _, length in rectangles]
+            layout = Layout(rectangles, rectangles, biases).for_products(self.products)
+            across = source._replace(queries=rectangles)
+            for block in self.decoder:
+                x = block(x, layout, memory, across, dropout)
+        return self.decoder_norm(x)[: sum(batch * length for batch, length in rectangles)]  # type: ignore[no-any-return]
 
     def encode(self, src: Sequence[Tensor], dropout: torch.Generator | None = None) -> Tensor:
         """The output of the encoder: rectangles of source words (B, S) to (M, D)."""
-        x = self.embed(src, dropout=dropout)
-        layout = Layout(_shapes(src), _shapes(src), [self.padding_bias(part) for part in src])
+        with self.rounded_weights():
+            memory = self._encode(src, self._source_layout(src), dropout)
+        return memory[: sum(part.numel() for part in src)]
+
+    def _encode(self, src: Sequence[Tensor], layout: Layout, dropout: torch.Generator | None) -> Tensor:
+        x = self.embed(src, dropout=dropout, is_filled_up=True)
         for block in self.encoder:
             x = block(x, layout, dropout)
         return self.encoder_norm(x)  # type: ignore[no-any-return]
 
-    def embed(self, words: Sequence[Tensor], first: int = 0, dropout: torch.Generator | None = None) -> Tensor:
+    def _source_layout(self, src: Sequence[Tensor]) -> Layout:
+        """That of the encoder: each word of a sentence attends to all of its words, but not to padding."""
+        biases = [self.padding_bias(part) for part in src]
+        return Layout(_shapes(src), _shapes(src), biases).for_products(self.products)
+
+    def embed(
+        self,
+        words: Sequence[Tensor],
+        first: int = 0,
+        dropout: torch.Generator | None = None,
+        *,
+        is_filled_up: bool = False,
+    ) -> Tensor:
         """√D times the embedding of each word plus its positional encoding: rectangles (B, T) to (N, D).
 
-        ``first`` is the position of the first word of each sentence.
+        Args:
+            words: The words.
+            first: The position of the first word of each sentence.
+            dropout: See :meth:`forward`.
+            is_filled_up: Whether rows that belong to no sentence follow, see :data:`linear.ROWS`.
         """
         d_model = self.embedding.embedding_dim
         end = first + max(length for _, length in _shapes(words))
@@ -110,8 +135,16 @@ class Transformer(nn.Module):
         places = torch.cat(
             [self._positions[first : first + w.shape[1]].expand(len(w), -1, -1).flatten(0, 1) for w in words]
         )
-        embedded = self.embedding(torch.cat([w.flatten() for w in words]))
-        return self.dropout(torch.add(places, embedded, alpha=math.sqrt(d_model)), dropout)  # type: ignore[no-any-return]
+        flat = torch.cat([w.flatten() for w in words])
+        if missing := missing_rows(flat, self.products) if is_filled_up else 0:
+            places = functional.pad(places, (0, 0, 0, missing))
+            flat = functional.pad(flat, (0, missing), value=PAD)
+        embedded = torch.add(places, self.embedding(flat), alpha=math.sqrt(d_model))
+        return self.dropout(embedded, dropout)  # type: ignore[no-any-return]
+
+    def rounded_weights(self) -> RoundedWeights:
+        """The weights of all linear layers as they are now, in the type of the products."""
+        return RoundedWeights(self._linears)
 
     @property
     def output_weight(self) -> Tensor:
@@ -165,19 +198,25 @@ class KeyValueCache:
 
     def __init__(self, model: Transformer, src: Tensor) -> None:
         self._model = model
-        memory = model.encode([src]).view(*src.shape, -1)
+        self._rounded = model.rounded_weights()
         self._blocks = cast(Sequence[DecoderBlock], model.decoder)
-        self._memories = [block.cross_attention.keys_values(memory) for block in self._blocks]  # each (2, B, H, S, K)
+        with self._rounded:
+            memory = model.encode([src]).view(*src.shape, -1)
+            # Each is (2, B, H, S, K).
+            self._memories = [block.cross_attention.keys_values(memory) for block in self._blocks]
         self._memory_bias = model.padding_bias(src)
-        self._past: list[Tensor | None] = [None for _ in self._blocks]  # each (2, B·G, H, t, K)
-        self._length = 0
+        self._past = [WordCache() for _ in self._blocks]  # each of B·G hypotheses
+        self._spare = torch.empty(0)
+        self._num_hypotheses = self._length = 0
 
     def step(self, words: Tensor) -> Tensor:
         """Read one more word of each hypothesis, (B, G), and give the hidden states after it, (B, G, D)."""
         x = self._model.embed([words.reshape(-1, 1)], first=self._length)  # (B·G, D)
         self._length += 1
-        for i, block in enumerate(self._blocks):
-            x, self._past[i] = block.step(x, self._past[i], self._memories[i], self._memory_bias)
+        self._num_hypotheses = words.shape[1]
+        with self._rounded:
+            for block, past, memory in zip(self._blocks, self._past, self._memories, strict=True):
+                x = block.step(x, past, memory, self._memory_bias)
         return self._model.decoder_norm(x).view(*words.shape, -1)  # type: ignore[no-any-return]
 
     def keep(self, sentences: Tensor, parents: Tensor) -> None:
@@ -186,10 +225,9 @@ class KeyValueCache:
         if len(sentences) < batch:
             self._memories = [memory.index_select(1, sentences) for memory in self._memories]
             self._memory_bias = self._memory_bias.index_select(0, sentences)
-        for i, past in enumerate(self._past):
-            if past is not None:
-                rows = sentences[:, None] * (past.shape[1] // batch) + parents
-                self._past[i] = past.index_select(1, rows.flatten())
+        rows = (sentences[:, None] * self._num_hypotheses + parents).flatten()
+        for past in self._past:
+            self._spare = past.keep(rows, self._spare)
 
 
 def untrained(settings: TransformerSettings, vocab_size: int, device: torch.device) -> Transformer:

@@ -5,24 +5,35 @@ The task and its sizes are those of JoeyNMT's ``generate_reverse_task.py``: symb
 
 from collections.abc import Iterable, Sequence
 
+import numpy as np
 import torch
 
+from mlpx.experiments.transformer.sentences import Pairs, Sentences, Words, dtype_of_words
 from mlpx.experiments.transformer.vocabulary import SPECIAL, UNK
 
 SYMBOLS = 50
 LENGTHS = (1, 25)
 LONGER_LENGTHS = (26, 30)
+DRAWN_AT_ONCE = 2**20  # words
 
 
-def numbers(count: int, lengths: tuple[int, int], generator: torch.Generator) -> list[list[int]]:
-    """``count`` sequences of words that stand for the numbers 0 to 49, all drawn uniformly.
+def reversals(count: int, lengths: tuple[int, int], generator: torch.Generator) -> Pairs:
+    """``count`` sequences of words that stand for the numbers 0 to 49, all drawn uniformly, and their reversals.
 
     Their lengths are drawn uniformly from the first to the last of ``lengths``, both included.
     """
     shortest, longest = lengths
-    sizes = torch.randint(shortest, longest + 1, (count,), generator=generator).tolist()
-    words = torch.randint(len(SPECIAL), len(SPECIAL) + SYMBOLS, (sum(sizes),), generator=generator)
-    return [part.tolist() for part in words.split(sizes)]
+    sizes = torch.randint(shortest, longest + 1, (count,), generator=generator).numpy()
+    total = int(sizes.sum())
+    words: Words = np.empty(2 * total, np.dtype(dtype_of_words(len(SPECIAL) + SYMBOLS)))
+    for first in range(0, total, DRAWN_AT_ONCE):
+        number = min(DRAWN_AT_ONCE, total - first)
+        drawn = torch.randint(len(SPECIAL), len(SPECIAL) + SYMBOLS, (number,), generator=generator)
+        words[first : first + number] = drawn.numpy()
+    # All sources together, read backwards, are the targets, of which the last comes first.
+    words[total:] = words[:total][::-1]
+    src = Sentences(words, sizes)
+    return Pairs(src, Sentences(words, sizes, 2 * total - src.starts - sizes))
 
 
 class Numbers:

@@ -1,83 +1,52 @@
 """Scores of a model: its losses on sets of pairs, and the quality of its translations."""
 
 import math
-from collections.abc import Iterable, Sequence
-from functools import cached_property
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from mlpx.experiments.transformer.batches import Sentences, token_batches
+from mlpx.experiments.transformer.batches import Batch, Batches, load, token_batches
 from mlpx.experiments.transformer.decoding import rescored, search, translate
 from mlpx.experiments.transformer.protocol import EncoderDecoder
+from mlpx.experiments.transformer.sentences import Pairs
 from mlpx.experiments.transformer.smoothing import losses
 from mlpx.experiments.transformer.tasks import SentencePairs, TranslationTask
-from mlpx.experiments.transformer.vocabulary import BOS, EOS, PAD
+from mlpx.training import devices
 
-SCORED_AT_ONCE = 8192  # words
+SCORED_AT_ONCE = 2**13  # words, on a CPU, whose cache has room for what the layers make of them
+ACCELERATED_AT_ONCE = 2**16  # words, on a GPU
 LENGTH_PENALTIES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)  # the usual ones, from the sum of log-probabilities to their mean
 
 
-class EncodedPairs(NamedTuple):
-    """Pairs as tensors on the device: sources end in ``EOS``; targets begin with ``BOS`` and end in ``EOS``."""
-
-    src: Sentences
-    tgt: Sentences
-
-    @classmethod
-    def of(cls, pairs: Iterable[tuple[Sequence[int], Sequence[int]]], device: torch.device) -> "EncodedPairs":
-        """Encode pairs of source words and target words, both without ``BOS`` and ``EOS``."""
-        src, tgt = zip(*pairs, strict=True)
-        return cls(
-            Sentences([[*words, EOS] for words in src], device),
-            Sentences([[BOS, *words, EOS] for words in tgt], device),
-        )
-
-    @property
-    def num_words(self) -> int:
-        """The number of target words, ``EOS`` among them."""
-        return int(self.tgt.lengths.sum()) - len(self.tgt.lengths)
-
-    def num_words_of(self, rectangles: Sequence[Tensor]) -> int:
-        """The number of target words of these rows, ``EOS`` among them."""
-        return sum(int(self.tgt.lengths[rows].sum()) - len(rows) for rows in rectangles)
-
-    def batches(self, batch_tokens: int, batch_size: int, seed: int, epoch: int) -> list[list[Tensor]]:
-        """The batches of an epoch, see :func:`token_batches`; as the model reads them, targets lack ``EOS``."""
-        return token_batches(self.src.lengths, self.tgt.lengths - 1, batch_tokens, batch_size, seed, epoch)
+def epoch_batches(pairs: Pairs, batch_tokens: int, batch_size: int, seed: int, epoch: int) -> Batches:
+    """The batches of an epoch: the model reads sources with ``EOS``, and targets with ``BOS``."""
+    return token_batches(pairs.src.lengths + 1, pairs.tgt.lengths + 1, batch_tokens, batch_size, seed, epoch)
 
 
-def hidden_states(
-    model: EncoderDecoder, pairs: EncodedPairs, rectangles: Sequence[Tensor], dropout: torch.Generator | None = None
-) -> tuple[Tensor, Tensor]:
-    """The hidden states from which each target word that is not padding is predicted, and these words.
+def num_words(pairs: Pairs) -> int:
+    """The number of target words, ``EOS`` among them."""
+    return int(pairs.tgt.lengths.sum()) + len(pairs.tgt)
 
-    Args:
-        model: Reads the pairs.
-        pairs: All of them.
-        rectangles: The rows of those to be read.
-        dropout: Draws what dropout leaves out; ``None`` turns dropout off.
 
-    Returns:
-        Hidden states (N, D) and target words (N,), ``EOS`` among them.
+def hidden_states(model: EncoderDecoder, batch: Batch, dropout: torch.Generator | None = None) -> Tensor:
+    """The hidden states from which each of the N targets of a batch is predicted: (N, D).
+
+    ``dropout`` is the generator that dropout draws from; ``None`` turns dropout off.
     """
-    src = [pairs.src.padded(rows, PAD) for rows in rectangles]
-    tgt = [pairs.tgt.padded(rows, PAD) for rows in rectangles]
-    targets = torch.cat([words[:, 1:].flatten() for words in tgt])
-    real = (targets != PAD).nonzero()[:, 0]
-    return model(src, [words[:, :-1] for words in tgt], dropout).index_select(0, real), targets[real]
+    return model(batch.src, batch.tgt, dropout).index_select(0, batch.places)
 
 
 @torch.no_grad()
-def mean_loss(model: EncoderDecoder, pairs: EncodedPairs) -> float:
+def mean_loss(model: EncoderDecoder, pairs: Pairs) -> float:
     """The mean cross-entropy of all target words in nats, without dropout and label smoothing."""
     weight = model.output_weight
     total = torch.zeros((), dtype=torch.float64, device=weight.device)
-    for rectangles in pairs.batches(SCORED_AT_ONCE, len(pairs.src.lengths), seed=0, epoch=0):
-        hidden, targets = hidden_states(model, pairs, rectangles)
-        total += losses(hidden, weight, targets, model.products).sum(dtype=torch.float64)
-    return float(total) / pairs.num_words
+    at_once = ACCELERATED_AT_ONCE if devices.is_accelerator(weight.device) else SCORED_AT_ONCE
+    batches = epoch_batches(pairs, at_once, len(pairs.src), seed=0, epoch=0)
+    for batch in load(pairs, batches, weight.device):
+        of_words = losses(hidden_states(model, batch), weight, batch.targets, model.products)
+        total += of_words.sum(dtype=torch.float64)
+    return float(total) / num_words(pairs)
 
 
 class Scorer:
@@ -87,24 +56,13 @@ class Scorer:
         self.task = task
         self.model = model
 
-    @cached_property
-    def _val(self) -> EncodedPairs:
-        return self._encoded(self.task.val)
-
-    @cached_property
-    def _test(self) -> EncodedPairs:
-        return self._encoded(self.task.tests["test"])
-
-    def _encoded(self, pairs: SentencePairs) -> EncodedPairs:
-        return EncodedPairs.of(zip(pairs.src, pairs.tgt, strict=True), self.model.output_weight.device)
-
     def test_loss(self) -> float:
         """The mean loss on the test set."""
-        return mean_loss(self.model, self._test)
+        return mean_loss(self.model, self.task.tests["test"].pairs)
 
     def decode(self, pairs: SentencePairs, beam: int, length_penalty: float) -> list[list[int]]:
         """The translation of each source."""
-        best = translate(self.model, pairs.src, beam=beam, length_penalty=length_penalty)
+        best = translate(self.model, pairs.pairs.src.lists(), beam=beam, length_penalty=length_penalty)
         return [hypothesis.words for hypothesis in best]
 
     def validate(self) -> tuple[float, float]:
@@ -112,7 +70,7 @@ class Scorer:
 
         Where the loss is not finite, nothing is decoded, and the quality is not finite either.
         """
-        loss = mean_loss(self.model, self._val)
+        loss = mean_loss(self.model, self.task.val.pairs)
         if not math.isfinite(loss):
             return loss, loss
         return loss, self.task.score(self.decode(self.task.val, beam=1, length_penalty=0.0), self.task.val)
@@ -120,7 +78,7 @@ class Scorer:
     def best_length_penalty(self, beam: int) -> float:
         """The one of ``LENGTH_PENALTIES`` with which beam search does best on the validation set."""
         val = self.task.val
-        hypotheses_of_each = search(self.model, val.src, beam=beam, length_penalty=0.0)
+        hypotheses_of_each = search(self.model, val.pairs.src.lists(), beam=beam, length_penalty=0.0)
 
         def quality(length_penalty: float) -> float:
             outputs = [rescored(hypotheses, length_penalty)[0].words for hypotheses in hypotheses_of_each]

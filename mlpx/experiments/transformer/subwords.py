@@ -9,10 +9,12 @@ import io
 import re
 from collections.abc import Iterable, Sequence
 
+import numpy as np
 from sentencepiece import SentencePieceProcessor, SentencePieceTrainer
 
 from mlpx.errors import InputError, MlpxError, UsageError
 from mlpx.experiments.transformer.corpora import MAX_CHARACTERS
+from mlpx.experiments.transformer.sentences import Sentences, Words, dtype_of_words
 from mlpx.experiments.transformer.vocabulary import BOS, EOS, PAD, UNK
 
 # The protobuf header of field 200, which sentencepiece leaves to others, with a content of 32 bytes.
@@ -97,10 +99,18 @@ class Subwords:
 
     def encode(self, sentences: Sequence[str]) -> list[list[int]]:
         """The ids of each sentence, without ``PAD``, ``BOS`` and ``EOS``; unseen characters become ``UNK``."""
+        return self.arrays(sentences).lists()
+
+    def arrays(self, sentences: Sequence[str], num_threads: int = 1) -> Sentences:
+        """The same as arrays, by this many threads."""
         # Sentencepiece cannot read lone surrogates, so they are replaced.
         data = [sentence.encode(errors="replace") for sentence in sentences]
-        ids: list[list[int]] = self._processor.encode(data, out_type=int, num_threads=1)
-        return ids
+        ids = self._processor.encode(data, return_type="numpy", num_threads=num_threads)
+        words = np.concatenate([np.empty(0, np.int32), *ids])
+        lengths = np.fromiter(map(len, ids), np.int64, len(ids))
+        # Mypy cannot tell which of the two types it is.
+        narrow: Words = words.astype(dtype_of_words(len(self)))  # type: ignore[assignment]
+        return Sentences(narrow, lengths)
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of these ids; special ids and ids outside the vocabulary are skipped."""

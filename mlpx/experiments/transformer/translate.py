@@ -8,9 +8,9 @@ import torch
 from mlpx.errors import InputError
 from mlpx.experiments.transformer import model, tasks
 from mlpx.experiments.transformer.decoding import translate
+from mlpx.experiments.transformer.encoding import MAX_WORDS
 from mlpx.experiments.transformer.protocol import AttentionMaps, EncoderDecoder
 from mlpx.experiments.transformer.settings import TransformerSettings
-from mlpx.experiments.transformer.tasks import MAX_WORDS
 from mlpx.experiments.transformer.vocabulary import BOS, EOS
 from mlpx.training.experiment import Learned
 from mlpx.training.states import restore

@@ -226,11 +226,11 @@ def test_all_that_a_step_changes_is_put_back_after_it_is_recorded(monkeypatch: p
 
     monkeypatch.setattr(graphs, "capture", capture)
     recorded, plain = (mlp.Classification(MlpSettings(**RICH), CPU) for _ in range(2))
-    recorded._uses_graph = True  # as it does on CUDA
+    recorded._uses_graphs = True  # as it does on CUDA
     for task in (recorded, plain):
         for _ in task.train(1, 0):
             pass
-    assert recorded._graph is not None
+    assert len(recorded._graphs) == 2
     assert recorded.evaluate() == plain.evaluate()
     for name, tensor in copied(plain).items():
         assert torch.equal(copied(recorded)[name], tensor), name
@@ -257,7 +257,7 @@ def test_the_recorded_step_equals_the_plain_one() -> None:
         pytest.skip("no CUDA device")
     settings = MlpSettings(**RICH)
     recorded, plain = (mlp.Classification(settings, torch.device("cuda")) for _ in range(2))
-    plain._uses_graph = False
+    plain._uses_graphs = False
     for task in (recorded, plain):
         for _ in task.train(1, 0):
             pass

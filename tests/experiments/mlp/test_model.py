@@ -140,7 +140,7 @@ def test_dropout_leaves_out_its_share_and_keeps_the_mean(dropout: float) -> None
     model.weights[0].fill_(1)
     model.biases[0].zero_()
     noise = torch.randint(-(2**15), 2**15, (100, 10_000), dtype=torch.int16, generator=torch.Generator().manual_seed(0))
-    hidden = model._forward(torch.ones(1, 100, 1), model.weights, noise[None])[1]
+    hidden = model._forward(torch.ones(1, 100, 1), model.weights, model.biases, noise[None])[1]
     share = float((hidden == 0).double().mean())
     print(f"\nleft out: {share:.4f} of {hidden.numel()}, mean {float(hidden.mean()):.4f}")
     assert share == pytest.approx(dropout, abs=0.002)

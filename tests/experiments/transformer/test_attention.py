@@ -1,7 +1,6 @@
 """Attention and its gradient, written out, against torch's own and by hand."""
 
 import math
-from typing import Any
 
 import pytest
 import torch
@@ -9,13 +8,15 @@ from torch import Tensor
 from torch.nn import functional
 
 from mlpx.experiments.transformer.attention import (
+    MASK_WIDTH,
     Layout,
     MultiHeadAttention,
     _fused_attention,
-    _PlainProducts,
+    _plain_attention,
     attention,
 )
 from mlpx.experiments.transformer.attention import attention_weights as weights_of
+from mlpx.training import devices
 
 
 def random(*shape: int, seed: int) -> Tensor:
@@ -92,15 +93,34 @@ def test_gradients_equal_differences_for_several_rectangles(num_heads: int) -> N
 
 
 @pytest.mark.parametrize("num_heads", [1, 2, 4])
-def test_the_fused_kernel_of_a_gpu_and_the_plain_products_of_a_cpu_are_one_algorithm(num_heads: int) -> None:
-    q, kv = random(11, 8, seed=1).requires_grad_(), random(17, 16, seed=2).requires_grad_()
-    apply: Any = _PlainProducts.apply
-    plain = apply(q, kv, num_heads, layout(num_heads))
-    fused = _fused_attention(q, kv, num_heads, layout(num_heads))
+@pytest.mark.parametrize("is_self", [True, False])
+def test_the_fused_kernel_of_a_gpu_and_the_plain_products_of_a_cpu_are_one_algorithm(
+    num_heads: int, *, is_self: bool
+) -> None:
+    projections = [random(11, 8, seed=1).requires_grad_(), random(17, 16, seed=2).requires_grad_()]
+    where = layout(num_heads)
+    if is_self:
+        projections = [random(11, 24, seed=1).requires_grad_()]
+        biases = [bias(2, 1, 1, 3, seed=1), bias(1, num_heads, 2, 2, seed=2), bias(1, 1, seed=3)]
+        where = Layout(QUERIES, QUERIES, biases)
+    plain, fused = (attend(num_heads, where, projections) for attend in (_plain_attention, _fused_attention))
     torch.testing.assert_close(plain, fused, rtol=1e-12, atol=1e-12)
-    by_found = random(11, 8, seed=3)
-    gradients = [torch.autograd.grad(found, (q, kv), by_found) for found in (plain, fused)]
+    by_output = random(11, 8, seed=3)
+    gradients = [torch.autograd.grad(output, projections, by_output) for output in (plain, fused)]
     torch.testing.assert_close(*gradients, rtol=1e-12, atol=1e-12)
+
+
+def test_biases_for_a_gpu_have_the_products_type_and_aligned_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = layout(2)
+    assert before.for_products(torch.bfloat16) == before
+    monkeypatch.setattr(devices, "is_accelerator", lambda device: True)
+    aligned = before.for_products(torch.bfloat16)
+    for bias_before, bias_after in zip(before.biases, aligned.biases, strict=True):
+        assert bias_after.dtype == torch.bfloat16
+        assert torch.equal(bias_after.double(), bias_before)
+        *outer, inner = bias_after.stride()
+        assert inner == 1
+        assert all(stride % MASK_WIDTH == 0 for stride in outer)
 
 
 @pytest.mark.cuda

@@ -3,13 +3,52 @@
 import itertools
 from collections.abc import Sequence
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from mlpx.experiments.transformer.batches import STRATA, Sentences, token_batches
+from mlpx.experiments.transformer import batches
+from mlpx.experiments.transformer.batches import STRATA, Batch, load
+from mlpx.experiments.transformer.sentences import Pairs
+from mlpx.experiments.transformer.vocabulary import BOS, EOS, PAD
+from mlpx.training.randomness import generator
 
 CPU = torch.device("cpu")
+
+
+def token_batches(
+    src: Tensor, tgt: Tensor, batch_tokens: int, batch_size: int, seed: int, epoch: int
+) -> list[list[Tensor]]:
+    """The rows of each rectangle of each step."""
+    found = batches.token_batches(src.numpy(), tgt.numpy(), batch_tokens, batch_size, seed, epoch)
+    return [[torch.from_numpy(rows) for rows in found.rectangles(step)] for step in range(found.num_steps)]
+
+
+def one_by_one(
+    src: Tensor, tgt: Tensor, batch_tokens: int, batch_size: int, seed: int, epoch: int
+) -> list[list[Tensor]]:
+    """The same batches, made pair by pair."""
+    source = generator(seed, "order", epoch)
+    longer = torch.maximum(src, tgt)
+    keys = longer * 1000 + torch.minimum(src, tgt)
+    rows = torch.randperm(len(src), generator=source)
+    rows = rows[keys[rows].argsort(stable=True)]
+    strata = max(1, min(STRATA, batch_size, batch_tokens // int(longer.max())))
+    sizes, size = [], 0
+    for length in longer[rows].tolist():
+        if size and ((size + 1) * length > batch_tokens // strata or size == batch_size // strata):
+            sizes.append(size)
+            size = 0
+        size += 1
+    rectangles = rows.split([*sizes, size])
+    num_steps = -(-len(rectangles) // strata)
+    drawn = []
+    for first in range(0, len(rectangles), num_steps):
+        stratum = rectangles[first : first + num_steps]
+        drawn.append([stratum[i] for i in torch.randperm(len(stratum), generator=source).tolist()])
+    steps = [[stratum[i] for stratum in drawn if i < len(stratum)] for i in range(num_steps)]
+    return [steps[i] for i in torch.randperm(num_steps, generator=source).tolist()]
 
 
 def lengths_of_translations(count: int, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -29,19 +68,6 @@ def filled(steps: Sequence[Sequence[Tensor]], src: Tensor, tgt: Tensor) -> list[
     return [
         (sum(len(r) * int(src[r].max()) for r in step), sum(len(r) * int(tgt[r].max()) for r in step)) for step in steps
     ]
-
-
-def test_padded_sentences_are_filled_up_to_the_longest_of_them() -> None:
-    sentences = Sentences([[5, 6, 7], [8], [9, 10], [11, 12, 13, 14], [15]], CPU)
-    assert sentences.lengths.tolist() == [3, 1, 2, 4, 1]
-    assert sentences.padded(torch.tensor([2, 0, 1]), pad=0).tolist() == [[9, 10, 0], [5, 6, 7], [8, 0, 0]]
-    assert sentences.padded(torch.tensor([4, 3, 4]), pad=99).tolist() == [
-        [15, 99, 99, 99],
-        [11, 12, 13, 14],
-        [15, 99, 99, 99],
-    ]
-    assert sentences.padded(torch.tensor([4]), pad=0).tolist() == [[15]]
-    assert sentences.padded(torch.tensor([4]), pad=0).dtype == torch.int64
 
 
 SETTINGS = [  # pairs, tokens, pairs a step
@@ -73,6 +99,64 @@ def test_an_epoch_holds_each_pair_once_within_both_budgets(count: int, batch_tok
             assert all(len(rows) for rows in step)
             assert pairs <= batch_size
             assert max(words) <= batch_tokens or pairs == 1
+
+
+@pytest.mark.parametrize(("count", "batch_tokens", "batch_size"), SETTINGS)
+def test_batches_by_array_operations_are_those_made_pair_by_pair(
+    count: int, batch_tokens: int, batch_size: int
+) -> None:
+    for seed, epoch in ((0, 1), (3, 2)):
+        arguments = (*lengths_of_translations(count, seed), batch_tokens, batch_size, seed, epoch)
+        assert rows_of(token_batches(*arguments)) == rows_of(one_by_one(*arguments))
+
+
+def filled_up(words: Sequence[Sequence[int]]) -> list[list[int]]:
+    longest = max(map(len, words))
+    return [[*each, *[PAD] * (longest - len(each))] for each in words]
+
+
+@pytest.mark.parametrize(
+    ("batch_tokens", "at_once", "first"), [(60, 10**6, 0), (60, 100, 3), (10**6, 10**6, 0), (1, 1, 5)]
+)
+def test_the_words_of_a_step_are_its_pairs_filled_up_and_each_real_target_has_its_place(
+    batch_tokens: int, at_once: int, first: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batches, "LOADED_AT_ONCE", at_once)
+    words = itertools.count(EOS + 1)
+    src, tgt = ([list(itertools.islice(words, n % 7 + 1)) for n in range(i, i + 40)] for i in (0, 3))
+    pairs = Pairs.of(src, tgt)
+    plan = batches.token_batches(pairs.src.lengths + 1, pairs.tgt.lengths + 1, batch_tokens, 10**6, seed=0, epoch=1)
+    loaded = list(load(pairs, plan, CPU, first))
+    assert len(loaded) == plan.num_steps - first
+    for step, batch in enumerate(loaded, start=first):
+        rectangles = [rows.tolist() for rows in plan.rectangles(step)]
+        assert [part.tolist() for part in batch.src] == [
+            filled_up([[*src[i], EOS] for i in rows]) for rows in rectangles
+        ]
+        assert [part.tolist() for part in batch.tgt] == [
+            filled_up([[BOS, *tgt[i]] for i in rows]) for rows in rectangles
+        ]
+        assert batch.targets.tolist() == [word for rows in rectangles for i in rows for word in (*tgt[i], EOS)]
+        assert places_of(batch) == [[BOS, *tgt[i]] for rows in rectangles for i in rows]
+        assert {part.dtype for part in (*batch.src, *batch.tgt, batch.targets, batch.places)} == {torch.int64}
+
+
+def places_of(batch: Batch) -> list[list[int]]:
+    """The words from which the targets are predicted, sentence by sentence."""
+    read = torch.cat([part.flatten() for part in batch.tgt])[batch.places]
+    starts = (read == BOS).nonzero()[:, 0].tolist()
+    return [part.tolist() for part in read.tensor_split(starts[1:])]
+
+
+def test_turned_pairs_are_loaded_the_other_way_round() -> None:
+    pairs = Pairs.of([[7, 8], [9]], [[5], [4, 6, 3]])
+    turned = pairs.turned(np.array([True, False]))
+    assert turned.src.lists() == [[5], [9]]
+    assert turned.tgt.lists() == [[7, 8], [4, 6, 3]]
+    plan = batches.token_batches(turned.src.lengths + 1, turned.tgt.lengths + 1, 100, 10, seed=0, epoch=1)
+    (batch,) = load(turned, plan, CPU)
+    words = {tuple(row) for part in batch.src for row in part.tolist()}
+    assert words == {(5, EOS), (9, EOS)}
 
 
 @pytest.mark.parametrize(("count", "batch_tokens", "batch_size"), SETTINGS)

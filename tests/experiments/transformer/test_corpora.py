@@ -92,8 +92,8 @@ FAULTS: dict[str, tuple[str, Callable[[Path], object] | bytes, list[str]]] = {
     "a fifo": ("a.en", os.mkfifo, ["is not a regular file"]),
     "a packed fifo": ("a.en.gz", os.mkfifo, ["is not a regular file"]),
     "a link to itself": ("a.en", as_loop, ["symbolic links"]),
-    "a terabyte": ("a.en", as_sparse, ["is longer than 2048 MiB"]),
-    "a packed terabyte": ("a.en.gz", as_sparse, ["is longer than 2048 MiB"]),
+    "a terabyte": ("a.en", as_sparse, ["is longer than 65536 MiB"]),
+    "a packed terabyte": ("a.en.gz", as_sparse, ["is longer than 65536 MiB"]),
     "a NUL in its name": ("a\x00.en", lambda path: None, ["null"]),
     "no name": ("", lambda path: None, ["directory"]),
 }
@@ -126,7 +126,7 @@ def test_a_file_that_cannot_be_opened_is_an_input_error(tmp_path: Path, monkeypa
     def refuse(path: Path) -> bytes:
         raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr(corpora, "read_regular", refuse)  # root may read all, so chmod proves nothing
+    monkeypatch.setattr(corpora, "open_regular", refuse)  # root may read all, so chmod proves nothing
     with pytest.raises(InputError, match="Permission denied"):
         read_lines(Path(write(tmp_path / "a.en", ENGLISH)))
 
@@ -141,6 +141,34 @@ def test_the_largest_size_is_of_plain_text(
     write(path, pack(b"x" * (2**20 + 1)))
     with pytest.raises(InputError, match=r"(more|longer) than 1 MiB"):
         read_lines(path)
+
+
+@pytest.mark.parametrize(("name", "pack"), [("a.en", bytes), ("a.en.gz", gz)])
+def test_a_line_without_an_end_does_not_fill_the_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, pack: Callable[[bytes], bytes]
+) -> None:
+    monkeypatch.setattr(corpora, "MAX_LINE", 2**21)
+    path = Path(write(tmp_path / name, pack(b"a\n" + bytes(2**26))))
+    tracemalloc.start()
+    with pytest.raises(InputError, match="a line is longer than 2 MiB"):
+        read_lines(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    print(f"\n{peak / 2**20:.1f} MiB for a line of 64 MiB")
+    assert peak < 16 * 2**20
+
+
+@pytest.mark.parametrize("chunk", [1, 2, 3, 7, 2**20])
+def test_lines_do_not_depend_on_where_chunks_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunk: int) -> None:
+    monkeypatch.setattr(corpora, "CHUNK", chunk)
+    content = "\ufeffa\u00fc b\r\n\n\r\n\u2028😀\nlast"
+    assert read_lines(Path(write(tmp_path / "a", content.encode()))) == ["aü b", "", "", "\u2028😀", "last"]
+    packed = Path(write(tmp_path / "a.gz", gz(content.encode())))
+    assert read_lines(packed) == ["aü b", "", "", "\u2028😀", "last"]
+    marks = write(tmp_path / "c", "\ufeffa\n\ufeffb\n\ufeffc".encode())  # only the first of them is no text
+    assert read_lines(Path(marks)) == ["a", "\ufeffb", "\ufeffc"]
+    with pytest.raises(InputError, match=r"line 3 is not UTF-8 \(.*, byte 2 of the line\)"):
+        read_lines(Path(write(tmp_path / "b", b"\xef\xbb\xbfa\n\nb\xff\n")))
 
 
 def test_a_bomb_is_not_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

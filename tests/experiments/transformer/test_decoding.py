@@ -5,13 +5,14 @@ import itertools
 import math
 import random
 from collections.abc import Callable, Sequence
-from typing import cast
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from mlpx.experiments.transformer import decoding
+from mlpx.experiments.transformer import decoding, smoothing
 from mlpx.experiments.transformer.decoding import Hypothesis, beam_search, rescored, translate
 from mlpx.experiments.transformer.model import Transformer
 from mlpx.experiments.transformer.protocol import AutoregressiveModel
@@ -251,7 +252,7 @@ class TableState:
 def test_beams_follow_fairseqs_rules_on_random_tables(
     beam: int, length_penalty: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(decoding, "SLICE", 3 * beam * 7)  # three sentences at once
+    monkeypatch.setattr(smoothing, "SLICE", 3 * beam * 7)  # three sentences at once
     limits = [5, 2, 6, 0]
     for seed in range(15):
         table = Table(7, seed)
@@ -346,13 +347,31 @@ def test_a_model_can_be_trained_on_after_it_has_decoded() -> None:
         torch.testing.assert_close(one.grad, another.grad, rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize(("count", "k"), [(1000, 3), (1024, 7), (1025, 7), (50_000, 10), (130, 1), (130, 2), (20, 20)])
-def test_the_largest_numbers_are_those_that_topk_finds(count: int, k: int) -> None:
-    x = torch.stack([torch.randperm(count, generator=torch.Generator().manual_seed(i)) for i in range(50)]).double()
-    best, places = decoding.largest(x, k)
-    expected = x.topk(k, dim=1)
-    assert torch.equal(best, expected.values)
-    assert torch.equal(places, expected.indices)
+@pytest.mark.parametrize("vocab_size", [4, 20, 128, 130, 1000, 1024, 1025, 10_000])
+@pytest.mark.parametrize(("beam", "k"), [(1, 1), (1, 2), (5, 10), (7, 3)])
+@pytest.mark.parametrize("at_once", [1, 10**9])
+def test_the_likeliest_continuations_are_those_of_the_log_softmax(
+    vocab_size: int, beam: int, k: int, at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(smoothing, "SLICE", at_once)
+    source = torch.Generator().manual_seed(vocab_size + beam)
+    logits = 3 * torch.randn(6, beam, vocab_size, dtype=torch.float64, generator=source)
+    logits[0, :, PAD] = logits[1, :, BOS] = 50
+    scores = torch.randn(6, beam, dtype=torch.float64, generator=source)
+    scores[2, 1:] = -math.inf
+    ends = torch.tensor([False, True, False, False, True, False])
+    model = cast(Any, SimpleNamespace(output_weight=torch.empty(vocab_size, 1), logits=torch.clone))
+    for must_end in (None, ends):
+        totals = logits.log_softmax(2) + scores[:, :, None]
+        totals[:, :, [PAD, BOS]] = -math.inf
+        if must_end is not None:
+            others = torch.arange(vocab_size) != EOS
+            totals.masked_fill_(must_end[:, None, None] & others, -math.inf)
+        expected = totals.flatten(1).topk(min(k, beam * vocab_size), dim=1)
+        best, places = decoding.likeliest(model, logits, scores, must_end, k)
+        torch.testing.assert_close(best, expected.values, rtol=1e-12, atol=1e-12)
+        possible = expected.values > -math.inf
+        assert torch.equal(places[possible], expected.indices[possible])
 
 
 def test_a_search_found_by_no_length_penalty_serves_every_other() -> None:

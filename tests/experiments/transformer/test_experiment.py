@@ -14,15 +14,15 @@ from torch.nn import functional
 
 from mlpx.errors import InputError
 from mlpx.experiments.transformer import decoding, scoring, tasks
-from mlpx.experiments.transformer.batches import Sentences
+from mlpx.experiments.transformer.batches import Batches
 from mlpx.experiments.transformer.decoding import Hypothesis
 from mlpx.experiments.transformer.experiment import Translation
 from mlpx.experiments.transformer.model import Transformer
-from mlpx.experiments.transformer.reverse import LENGTHS, LONGER_LENGTHS, SYMBOLS
-from mlpx.experiments.transformer.scoring import EncodedPairs, Scorer, mean_loss
+from mlpx.experiments.transformer.scoring import Scorer, epoch_batches, mean_loss
+from mlpx.experiments.transformer.sentences import Pairs
 from mlpx.experiments.transformer.settings import TransformerSettings
 from mlpx.experiments.transformer.tasks import SentencePairs, TranslationTask
-from mlpx.experiments.transformer.vocabulary import BOS, EOS, PAD, SPECIAL, UNK
+from mlpx.experiments.transformer.vocabulary import BOS, EOS, PAD
 from mlpx.settings.metrics import columns, final
 from mlpx.training.experiment import Learned, Outcome, State
 from mlpx.training.loop import EpochRecord, Position, fit, is_on_grid
@@ -79,7 +79,7 @@ def trained(experiment: Translation) -> list[tuple[Row, Tensor]]:
 
 
 def weights_of(experiment: Translation) -> Tensor:
-    weights = experiment.state()["weights"]
+    weights = experiment.state()["flat_weights"]
     assert isinstance(weights, Tensor)
     return weights.clone()
 
@@ -97,18 +97,19 @@ def metrics_of(outcome: Outcome) -> Row:
     return {name: value for name, (value,) in outcome.metrics.items()}
 
 
-def encoded(pairs: SentencePairs) -> EncodedPairs:
-    return EncodedPairs.of(zip(pairs.src, pairs.tgt, strict=True), CPU)
+def lists_of(pairs: Pairs | SentencePairs) -> list[tuple[list[int], list[int]]]:
+    src, tgt = pairs.pairs if isinstance(pairs, SentencePairs) else pairs
+    return list(zip(src.lists(), tgt.lists(), strict=True))
 
 
 def flat(outcome: Outcome) -> Tensor:
     return torch.cat([tensor.flatten() for tensor in outcome.weights.values()])
 
 
-def plain_loss(model: Transformer, pairs: SentencePairs) -> float:
+def plain_loss(model: Transformer, pairs: Pairs | SentencePairs) -> float:
     """One pair at a time, by torch's own loss, of every target word and the end."""
     total, count = 0.0, 0
-    for src, tgt in zip(pairs.src, pairs.tgt, strict=True):
+    for src, tgt in lists_of(pairs):
         with torch.no_grad():
             hidden = model([torch.tensor([[*src, EOS]])], [torch.tensor([[BOS, *tgt]])])
             targets = torch.tensor([*tgt, EOS])
@@ -121,78 +122,6 @@ def validated_as(monkeypatch: pytest.MonkeyPatch, scores: Sequence[tuple[float, 
     """Have these losses and qualities come out, validation by validation."""
     coming: Iterator[tuple[float, float]] = iter(scores)
     monkeypatch.setattr(Scorer, "validate", lambda _: next(coming))
-
-
-# Data and scores
-
-
-def test_training_data_is_a_function_of_the_seed_and_leaves_the_other_sets_alone() -> None:
-    first, again, more, other = (
-        tasks.build(TransformerSettings(num_train=count, seed=seed))
-        for count, seed in ((50, 1), (50, 1), (80, 1), (50, 2))
-    )
-    assert first.train == again.train
-    assert first.digest() == again.digest()
-    assert first.digest() not in (more.digest(), other.digest())
-    for task in (again, more):
-        assert (task.val, task.tests) == (first.val, first.tests)
-    assert [len(task.train.src) for task in (first, more)] == [50, 80]
-    assert [len(part.src) for part in (first.val, *first.tests.values())] == [30, 30, 30]
-    assert first.train.src != other.train.src
-    assert first.val.src != other.val.src
-    assert first.tests["test"].src != other.tests["test"].src
-    as_many = tasks.build(TransformerSettings(num_train=30))  # as there are in the others
-    assert as_many.train.src != as_many.val.src != as_many.tests["test"].src != as_many.train.src
-
-
-def test_the_task_is_to_reverse_numbers_of_the_lengths_that_are_promised() -> None:
-    task = tasks.build(TransformerSettings(num_train=2000))
-    for pairs, (shortest, longest) in ((task.train, LENGTHS), (task.tests["longer"], LONGER_LENGTHS)):
-        for src, tgt, source, reference in zip(*pairs, strict=True):
-            assert tgt == src[::-1]
-            assert source.split() == reference.split()[::-1] == [str(word - len(SPECIAL)) for word in src]
-        lengths = {len(src) for src in pairs.src}
-        assert lengths == set(range(shortest, longest + 1))
-    words = {word for src in task.train.src for word in src}
-    assert words == set(range(len(SPECIAL), len(SPECIAL) + SYMBOLS))
-
-
-def test_exactness_is_the_share_of_outputs_that_are_right_to_the_last_word() -> None:
-    task = tasks.build(TransformerSettings(num_train=10))
-    pairs = SentencePairs([[5], [6, 7], [8], [9]], [[5], [7, 6], [8], [9]], [], [])
-    assert task.score([[5], [7, 6], [8, 8], []], pairs) == 0.5
-    assert task.score([[5], [6, 7], [UNK], [9]], pairs) == 0.5
-    assert task.score(pairs.tgt, pairs) == 1
-
-
-CHANGED = {  # the task with one sentence replaced
-    "training": lambda task, pairs: dataclasses.replace(task, train=pairs(task.train)),
-    "validation": lambda task, pairs: dataclasses.replace(task, val=pairs(task.val)),
-    "test": lambda task, pairs: dataclasses.replace(task, tests={**task.tests, "test": pairs(task.tests["test"])}),
-}
-
-
-@pytest.mark.parametrize("side", SentencePairs._fields)
-@pytest.mark.parametrize("part", CHANGED)
-def test_the_digest_tells_other_pairs_whether_to_train_to_validate_or_to_test(part: str, side: str) -> None:
-    task = tasks.build(TransformerSettings(num_train=10))
-
-    def changed(pairs: SentencePairs) -> SentencePairs:
-        sentences: list[Any] = list(getattr(pairs, side))
-        sentences[3] = sentences[3][:-1]
-        return pairs._replace(**{side: sentences})
-
-    other: TranslationTask = CHANGED[part](task, changed)
-    assert other.digest() != task.digest()
-
-
-def test_the_digest_tells_where_a_sentence_ends() -> None:
-    task = tasks.build(TransformerSettings(num_train=10))
-    digests = {
-        dataclasses.replace(task, train=SentencePairs(src, tgt, ["", ""], ["", ""])).digest()
-        for src, tgt in (([[5, 6], [7]], [[8], [9]]), ([[5], [6, 7]], [[8], [9]]), ([[5, 6], [7]], [[8, 9], []]))
-    }
-    assert len(digests) == 3
 
 
 def test_the_digest_of_an_experiments_data_is_computed_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -249,7 +178,9 @@ def test_losses_equal_plain_ones_of_a_sentence_at_a_time(monkeypatch: pytest.Mon
         expected = plain_loss(model, pairs)
         for at_once in (8192, 100):  # the last batch is smaller
             monkeypatch.setattr(scoring, "SCORED_AT_ONCE", at_once)
-            assert mean_loss(model, encoded(pairs)) == pytest.approx(expected, rel=1e-5)
+            assert mean_loss(model, pairs.pairs if isinstance(pairs, SentencePairs) else pairs) == pytest.approx(
+                expected, rel=1e-5
+            )
 
 
 def test_the_row_has_the_sums_over_real_target_words_divided_by_their_count() -> None:
@@ -272,15 +203,13 @@ def test_half_of_the_pairs_are_turned_round_in_the_first_epochs() -> None:
     for epoch in (1, 2, 3):
         mixed, given = experiment.training_pairs(epoch), plain.training_pairs(epoch)
         ours, theirs = (
-            each.batches(10**9, SMALL["batch_size"], experiment.settings.seed, epoch) for each in (mixed, given)
+            epoch_batches(each, 10**9, SMALL["batch_size"], experiment.settings.seed, epoch) for each in (mixed, given)
         )
         assert rows_in(ours) == rows_in(theirs) == rows_in(experiment.batches(epoch))
-        pairs = zip(words_of(mixed.src), words_of(mixed.tgt), strict=True)
-        plain_pairs = zip(words_of(given.src), words_of(given.tgt), strict=True)
         turned = []
-        for pair, (src, tgt) in zip(pairs, plain_pairs, strict=True):
+        for pair, (src, tgt) in zip(lists_of(mixed), lists_of(given), strict=True):
             turned.append(pair != (src, tgt))
-            assert pair == ((tgt[1:], [BOS, *src]) if turned[-1] else (src, tgt))
+            assert pair == ((tgt, src) if turned[-1] else (src, tgt))
         seen.append(turned)
     print(f"\nturned round: {[sum(turned) for turned in seen]} of {len(seen[0])}")
     assert 15 < sum(seen[0]) < 45
@@ -289,12 +218,8 @@ def test_half_of_the_pairs_are_turned_round_in_the_first_epochs() -> None:
     assert not any(seen[2])
 
 
-def rows_in(batches: Sequence[Sequence[Tensor]]) -> list[list[list[int]]]:
-    return [[rows.tolist() for rows in rectangles] for rectangles in batches]
-
-
-def words_of(sentences: Sentences) -> list[list[int]]:
-    return [sentences.padded(torch.tensor([row]), PAD)[0].tolist() for row in range(len(sentences.lengths))]
+def rows_in(batches: Batches) -> list[list[list[int]]]:
+    return [[rows.tolist() for rows in batches.rectangles(step)] for step in range(batches.num_steps)]
 
 
 def test_dropout_is_off_when_losses_and_outputs_are_scored() -> None:
@@ -309,9 +234,12 @@ def test_dropout_is_off_when_losses_and_outputs_are_scored() -> None:
 # Steps
 
 
-def gradient_of(parameter: Tensor) -> Tensor:
-    assert parameter.grad is not None
-    return parameter.grad
+def gradients_of(experiment: Translation) -> dict[str, Tensor]:
+    """The gradients that the last step followed, by the names of the parameters."""
+    flat = experiment._flat
+    parts = flat.gradient.split([parameter.numel() for parameter in flat._parameters])
+    by_parameter = {id(parameter): part for parameter, part in zip(flat._parameters, parts, strict=True)}
+    return {name: by_parameter[id(p)].view_as(p) for name, p in experiment.model.named_parameters()}
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "muon"])
@@ -328,9 +256,9 @@ def test_steps_equal_those_of_a_plain_loop(optimizer: str) -> None:
     }
     experiment = built(**settings, schedule="inverse-sqrt")
     model = copy.deepcopy(transformer_of(experiment))
-    pairs = experiment.task.train
-    src = nn.utils.rnn.pad_sequence([torch.tensor([*s, EOS]) for s in pairs.src], True, PAD)
-    tgt = nn.utils.rnn.pad_sequence([torch.tensor([BOS, *t, EOS]) for t in pairs.tgt], True, PAD)
+    pairs = lists_of(experiment.task.train)
+    src = nn.utils.rnn.pad_sequence([torch.tensor([*s, EOS]) for s, _ in pairs], True, PAD)
+    tgt = nn.utils.rnn.pad_sequence([torch.tensor([BOS, *t, EOS]) for _, t in pairs], True, PAD)
     matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and optimizer == "muon" and "code" in name]
     rest = [p for p in model.parameters() if all(p is not matrix for matrix in matrices)]
     optimizers: list[torch.optim.Optimizer] = [torch.optim.Adam(rest, betas=(0.9, 0.98), eps=1e-9)]
@@ -347,8 +275,10 @@ def test_steps_equal_those_of_a_plain_loop(optimizer: str) -> None:
             each.param_groups[0]["lr"] = 1e-3 * epoch**-0.5  # without warm-up
             each.step()
         assert list(experiment.train(epoch, 0)) == [1]
+        gradients = gradients_of(experiment)
         for (name, expected), found in zip(model.named_parameters(), experiment.model.parameters(), strict=True):
-            assert float((gradient_of(found) - gradient_of(expected)).abs().max()) < tolerance, name
+            assert expected.grad is not None
+            assert float((gradients[name] - expected.grad).abs().max()) < tolerance, name
             # A bias that all keys share attends to nothing: its gradient is rounding errors.
             rows = slice(16, None) if name.endswith("key_value.bias") else slice(None)
             assert float((found - expected).detach()[rows].abs().max()) < tolerance, name
@@ -359,7 +289,7 @@ def test_a_gradient_is_cut_to_the_norm_that_is_set() -> None:
     for clip_norm in (0.0, 0.01):
         experiment = built(**SMALL | {"clip_norm": clip_norm})
         next(experiment.train(1, 0))
-        norms[clip_norm] = float(torch.cat([gradient_of(p).flatten() for p in experiment.model.parameters()]).norm())
+        norms[clip_norm] = float(torch.cat([part.flatten() for part in gradients_of(experiment).values()]).norm())
     assert norms[0.0] > 0.1
     assert norms[0.01] == pytest.approx(0.01, rel=1e-3)
 
@@ -415,7 +345,7 @@ def test_the_weights_that_validate_best_are_kept(monkeypatch: pytest.MonkeyPatch
 
 def test_the_length_penalty_is_the_first_of_those_that_validate_best(monkeypatch: pytest.MonkeyPatch) -> None:
     experiment = built(**SMALL)
-    pairs = SentencePairs([[9], [8]], [[9, 8, 7, 6], [8]], ["", ""], ["", ""])
+    pairs = SentencePairs(Pairs.of([[9], [8]], [[9, 8, 7, 6], [8]]), ["", ""], ["", ""])
     found = [
         [Hypothesis([9], -2.0), Hypothesis([9, 8, 7, 6], -3.0)],  # 3 / 5^p < 2 / 2^p from p = 0.44 on
         [Hypothesis([8], -2.0), Hypothesis([8, 8, 8], -9.0)],  # 9 / 4^p < 2 / 2^p from p = 2.2 on
@@ -494,7 +424,7 @@ def test_a_training_that_was_stopped_goes_on_to_the_same_bits(changes: dict[str,
     after_epoch(first, 1)
     done = 0
     for done in first.train(2, 0) if steps != 0 else ():
-        if done == (len(first.batches(2)) if steps == "all" else steps):
+        if done == (first.batches(2).num_steps if steps == "all" else steps):
             break
     second.load_state(copied(first.state()))
     row, last = after_epoch(second, 2, done), after_epoch(second, 3)
@@ -547,7 +477,7 @@ def test_an_epoch_whose_end_is_reached_twice_is_in_the_mean_once() -> None:
     for epoch in (1, 2):
         after_epoch(experiment, epoch)
     state = copied(experiment.state())
-    after_epoch(experiment, 2, len(experiment.batches(2)))
+    after_epoch(experiment, 2, experiment.batches(2).num_steps)
     assert_same_state(experiment.state(), state)
     after_epoch(experiment, 3)
     assert experiment.state()["num_summed"] == 2

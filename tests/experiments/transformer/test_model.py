@@ -1,6 +1,7 @@
 """The Transformer against torch.nn's own in float64, and what masks, positions and neighbors may do to a word."""
 
 import math
+import statistics
 from collections.abc import Sequence
 from typing import cast
 
@@ -8,9 +9,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mlpx.experiments.transformer.attention import Layout, Linear, MultiHeadAttention
+from mlpx.experiments.transformer import linear
+from mlpx.experiments.transformer.attention import Layout, MultiHeadAttention
 from mlpx.experiments.transformer.blocks import DecoderBlock, EncoderBlock, Residual
 from mlpx.experiments.transformer.dropout import Dropout
+from mlpx.experiments.transformer.linear import Linear
 from mlpx.experiments.transformer.model import Transformer, positions
 from mlpx.experiments.transformer.vocabulary import PAD
 
@@ -274,13 +277,13 @@ def test_dropout_is_applied_to_embeddings_and_to_each_sublayers_result(monkeypat
     torch.manual_seed(1)
     model = Transformer(VOCAB_SIZE, num_layers=3, d_model=8, num_heads=2, d_ff=12, dropout=0.5)
     masked = []
-    plain_mask = Dropout._mask
+    plain = Dropout._factors
 
-    def mask(self: Dropout, like: Tensor, generator: torch.Generator | None) -> Tensor | None:
+    def factors(self: Dropout, like: Tensor, generator: torch.Generator | None) -> Tensor | None:
         masked.append(like.shape)
-        return plain_mask(self, like, generator)
+        return plain(self, like, generator)
 
-    monkeypatch.setattr(Dropout, "_mask", mask)
+    monkeypatch.setattr(Dropout, "_factors", factors)
     source = torch.Generator().manual_seed(0)
     src, tgt = sentences([5, 4], seed=1), sentences([3, 2], seed=2)
     noisy = model([src], [tgt], source)
@@ -292,12 +295,30 @@ def test_dropout_is_applied_to_embeddings_and_to_each_sublayers_result(monkeypat
 
 @pytest.mark.parametrize("dropout", [0.0, 0.1])
 @pytest.mark.parametrize("pre_norm", [False, True])
-def test_bf16_products_stay_near_fp32_and_gradients_are_fp32(pre_norm: bool, dropout: float) -> None:
+def test_bf16_products_stay_near_fp32_and_gradients_are_fp32(
+    pre_norm: bool, dropout: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if dropout:
+        # Rows of no sentence draw random numbers of their own; without them, both types drop the same.
+        monkeypatch.setattr(linear, "ROWS", 1)
+    # bf16 keeps 8 bits, so that a rounding is off by 1/2⁹ of a number at most, and a number is rounded a dozen times;
+    # gradients are more often, and where a ReLU is close to zero it may go the other way, which is a matter of chance.
+    errors = [errors_of_bf16(pre_norm, dropout, seed) for seed in range(1, 10)]
+    for name, of_seeds, bound in zip(
+        ("outputs", "logits", "gradients"), zip(*errors, strict=True), (6 / 2**9, 6 / 2**9, 0.06), strict=True
+    ):
+        median = statistics.median(of_seeds)
+        print(f"\n{name}: median {median:.4f}, at most {max(of_seeds):.4f}")
+        assert 1 / 2**11 < median < bound
+
+
+def errors_of_bf16(pre_norm: bool, dropout: float, seed: int) -> list[float]:
+    """The relative errors of outputs, logits and gradients of a model drawn by ``seed``."""
     found = []
-    src, tgt = sentences([5, 7, 2], seed=1), sentences([6, 3, 8], seed=2)
+    src, tgt = sentences([5, 7, 2], seed=seed), sentences([6, 3, 8], seed=seed + 100)
     by_output = cotangent(tgt, 32).float()
     for products in (torch.float32, torch.bfloat16):
-        torch.manual_seed(1)
+        torch.manual_seed(seed)
         model = Transformer(
             VOCAB_SIZE,
             num_layers=2,
@@ -312,14 +333,9 @@ def test_bf16_products_stay_near_fp32_and_gradients_are_fp32(pre_norm: bool, dro
         by_weights = gradients(output, by_output, list(model.parameters()))
         assert {part.dtype for part in (output, model.logits(output), *by_weights)} == {torch.float32}
         found.append((output, model.logits(output), torch.cat([part.flatten() for part in by_weights])))
-    # bf16 keeps 8 bits, so that a rounding is off by 1/2⁹ of a number at most, and a number is rounded a dozen times;
-    # gradients are more often, and where a ReLU is close to zero it may go the other way.
-    errors = [
+    return [
         float((rounded - exact).detach().norm() / exact.detach().norm()) for exact, rounded in zip(*found, strict=True)
     ]
-    print(f"\nof outputs, logits and gradients: {errors}")
-    for error, bound in zip(errors, (6 / 2**9, 6 / 2**9, 0.08), strict=True):
-        assert 1 / 2**11 < error < bound
 
 
 def weights_by_hand(module: MultiHeadAttention, x: Tensor, memory: Tensor, *, causal: bool = False) -> Tensor:

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from mlpx.experiments.transformer import muon
 from mlpx.experiments.transformer.flat import Flat
 from mlpx.experiments.transformer.optimizers import BETAS, EPS, Optimizer
 
@@ -22,20 +23,24 @@ def loss_of(model: nn.Module, seed: int) -> Tensor:
     return found
 
 
-def test_parameters_and_gradients_are_views_of_the_flat_ones() -> None:
+def test_parameters_are_views_of_the_flat_ones_whose_gradients_are_gathered() -> None:
     model, before = network(1), network(1)
     flat = Flat(list(model.parameters()))
     assert flat.weights.shape == (9 + 3 + 3 + 3,)
     assert torch.equal(flat.weights, torch.cat([parameter.flatten() for parameter in before.parameters()]))
     loss_of(model, 0).backward()
+    flat.gather_gradients()
     loss_of(before, 0).backward()
     expected = [parameter.grad for parameter in before.parameters() if parameter.grad is not None]
     assert torch.equal(flat.gradient, torch.cat([gradient.flatten() for gradient in expected]))
     assert flat.weights.grad is flat.gradient
-    flat.gradient.zero_()
-    assert not any(parameter.grad.any() for parameter in model.parameters() if parameter.grad is not None)
-    loss_of(model, 0).backward()  # into the same memory
+    assert all(parameter.grad is None for parameter in model.parameters())
+    flat.gradient.fill_(7)
+    loss_of(model, 0).backward()
+    flat.gather_gradients()
     assert torch.equal(flat.gradient, torch.cat([gradient.flatten() for gradient in expected]))
+    flat.gather_gradients()
+    assert not flat.gradient.any()
     flat.weights.detach().fill_(7)
     assert all(bool((parameter == 7).all()) for parameter in model.parameters())
     other = Flat(list(network(2).parameters())).weights.detach()
@@ -51,8 +56,8 @@ def stepped_alike(
 ) -> None:
     """Three steps at different learning rates, cut to a norm, end at the same weights."""
     for step, lr in enumerate((0.1, 0.05, 0.2)):
-        flat.gradient.zero_()
         loss_of(model, step).backward()
+        flat.gather_gradients()
         norm = torch.nn.utils.clip_grad_norm_([flat.weights], 0.5)
         separate.zero_grad()
         loss_of(separate, step).backward()
@@ -87,6 +92,33 @@ def test_matrices_at_the_end_are_muons_and_the_rest_is_adams(weight_decay: float
     adam = torch.optim.Adam(their_vectors, betas=BETAS, eps=EPS, weight_decay=weight_decay)
     muon = torch.optim.Muon(their_matrices, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw")
     stepped_alike(model, flat, Optimizer(flat, matrices, weight_decay), separate, [adam, muon])
+
+
+@pytest.mark.parametrize("weight_decay", [0.0, 0.1])
+def test_many_matrices_together_take_the_steps_that_torchs_muon_takes_one_by_one(weight_decay: float) -> None:
+    source = torch.Generator().manual_seed(0)
+    shapes = [(8, 8), (16, 8), (8, 16), (8, 8), (16, 8), (8, 12)]
+    ours, theirs = ([nn.Parameter(torch.zeros(shape)) for shape in shapes] for _ in range(2))
+    for one, other in zip(ours, theirs, strict=True):
+        drawn = torch.randn(one.shape, generator=source)
+        one.data, other.data = drawn.clone(), drawn
+    ordered = muon.in_order(ours)
+    assert sorted(map(id, ordered)) == sorted(map(id, ours))
+    flat = Flat(ordered)
+    optimizer = Optimizer(flat, ordered, weight_decay)
+    reference = torch.optim.Muon(theirs, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw")
+    for lr in (0.1, 0.05, 0.2):
+        for one, other in zip(ours, theirs, strict=True):
+            one.grad = torch.randn(one.shape, generator=source)
+            other.grad = one.grad.clone()
+        before = [matrix.detach().clone() for matrix in theirs]
+        flat.gather_gradients()
+        optimizer.step(lr)
+        reference.param_groups[0]["lr"] = lr
+        reference.step()
+        for one, other, old in zip(ours, theirs, before, strict=True):
+            # Newton-Schulz iterations compute in bfloat16, whose sums may be rounded in another order.
+            torch.testing.assert_close(one - old, other - old, rtol=0.02, atol=0.02 * lr)
 
 
 def test_a_step_of_muon_turns_the_matrix_a_fifth_as_far_as_adams_learning_rate_would() -> None:
