@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from mlpx.cli import streams
-from mlpx.cli.views import BAR_SECONDS
+from mlpx.cli.views import BAR_SECONDS, new_bar
 from mlpx.errors import Interrupted, printable
 from mlpx.training.experiment import Preparing
 from mlpx.training.signals import StopFlag
@@ -61,7 +61,7 @@ class _Progress:
         if not self._is_shown or not record.doing or now < self._quiet_until:
             return
         if self._bar is None:
-            self._bar = _new_bar()
+            self._bar = new_bar("{task.fields[doing]}", "{task.fields[left]}")
         left = ""
         if record.done:
             seconds = (now - self._begun) * (1 - record.done) / record.done
@@ -76,22 +76,3 @@ class _Progress:
         """Remove the bar, if it is there."""
         if self._bar is not None:
             self._bar.stop()
-
-
-def _new_bar() -> "Bar":
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn
-
-    bar = Progress(
-        TextColumn("{task.fields[doing]}", markup=False),
-        BarColumn(),
-        TextColumn("{task.fields[left]}"),
-        console=Console(stderr=True),
-        auto_refresh=False,
-        transient=True,
-        redirect_stdout=False,
-        redirect_stderr=False,
-    )
-    bar.add_task("", total=1.0, doing="", left="")
-    bar.start()
-    return bar

@@ -141,7 +141,7 @@ class Screen:
         if not self._animated or time.monotonic() < self._quiet_until:
             return
         if self._bar is None:
-            self._bar = _new_bar()
+            self._bar = new_bar("epoch {task.fields[epoch]}", "{task.fields[left]} left")
         # The whole training takes as long for each step as it did so far, rows included.
         left = progress.seconds * (1 - progress.done) / progress.done if progress.done else 0.0
         self._bar.update(
@@ -161,20 +161,26 @@ class Screen:
         self._quiet_until = time.monotonic() + 5 * BAR_SECONDS
 
 
-def _new_bar() -> "Bar":
+def new_bar(before: str, after: str) -> "Bar":
+    """A progress bar on the terminal's last line, begun, which leaves no trace.
+
+    Args:
+        before: What is written before the bar; it may name the fields ``epoch``, ``doing`` and ``left`` of its task.
+        after: What is written after it.
+    """
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn
 
     bar = Progress(
-        TextColumn("epoch {task.fields[epoch]}"),
+        TextColumn(before, markup=False),
         BarColumn(),
-        TextColumn("{task.fields[left]} left"),
+        TextColumn(after, markup=False),
         console=Console(stderr=True),
         auto_refresh=False,
         transient=True,
         redirect_stdout=False,
         redirect_stderr=False,
     )
-    bar.add_task("", total=1.0, epoch="", left="")
+    bar.add_task("", total=1.0, epoch="", doing="", left="")
     bar.start()
     return bar

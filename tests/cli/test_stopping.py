@@ -238,9 +238,9 @@ def test_the_time_left_is_at_most_that_to_the_last_epoch(
     with Run(write_run(tmp_path, settings, {"epoch": 2, "seconds": 20.0}, status="running")) as run:
         assert f"after epoch 2 of 6 in 20.0 s, {words}" in mlpx(capfd, "show", str(run.path)).out
         monkeypatch.setattr(views, "BAR_SECONDS", 0.0)
-        screen, bar = views.Screen(), views._new_bar()
+        screen, bar = views.Screen(), views.new_bar("epoch {task.fields[epoch]}", "{task.fields[left]} left")
         screen._animated = True
-        monkeypatch.setattr(views, "_new_bar", lambda: bar)
+        monkeypatch.setattr(views, "new_bar", lambda *_: bar)
         screen.start(run, settings, ())
         screen.show(Progress(Position(2, 0), 20.0, 1 / 3))
         assert bar.tasks[0].fields["left"] == ("at most 0:00:40" if patience else "0:00:40")

@@ -34,7 +34,7 @@ def test_the_bar_tells_the_time_left_although_each_epoch_has_a_row(
     screen: views.Screen, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     drawn: list[tuple[str, str]] = []
-    bar = views._new_bar()
+    bar = views.new_bar("epoch {task.fields[epoch]}", "{task.fields[left]} left")
     update = bar.update
 
     def spy(*arguments: object, **fields: object) -> None:
@@ -42,7 +42,7 @@ def test_the_bar_tells_the_time_left_although_each_epoch_has_a_row(
         update(*arguments, **fields)  # type: ignore[arg-type]
 
     monkeypatch.setattr(bar, "update", spy)
-    monkeypatch.setattr(views, "_new_bar", lambda: bar)
+    monkeypatch.setattr(views, "new_bar", lambda *_: bar)
     for epoch in range(3):
         for step in (1, 2):
             done = (epoch + step / 2) / 3

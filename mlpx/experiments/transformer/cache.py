@@ -19,16 +19,15 @@ class WordCache:
 
     def __init__(self) -> None:
         self._buffer = self._words = torch.empty(0)
-        self._length = 0
 
     def append(self, keys_values: Tensor) -> None:
         """Append the keys and values of one more word, (2, N, H, K)."""
-        shape = (self._length + 1, *keys_values.shape)
+        shape = (len(self._words) + 1, *keys_values.shape)
         if math.prod(shape) > len(self._buffer):
             before = self._words
             self._buffer = _room(keys_values, shape)
             self._buffer[: before.numel()] = before.flatten()
-        self._words, self._length = self._buffer[: math.prod(shape)].view(shape), self._length + 1
+        self._words = self._buffer[: math.prod(shape)].view(shape)
         self._words[-1] = keys_values
 
     def keys_values(self) -> Tensor:
@@ -40,7 +39,7 @@ class WordCache:
 
         They are copied into the buffer ``spare``, if there is room in it, and the buffer that becomes free is returned.
         """
-        if not self._length:
+        if not len(self._words):
             return spare
         shape = (*self._words.shape[:2], len(rows), *self._words.shape[3:])
         into = spare if math.prod(shape) <= len(spare) else _room(self._words, shape)
