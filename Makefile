@@ -9,7 +9,7 @@ PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 .PHONY: run test test-fast check
 unexport PYTHONDONTWRITEBYTECODE
 # These start whole clusters, which take both cores, so they run one after the other.
-CLUSTERS := slurm or ray
+CLUSTERS := slurm or ray or torchrun
 # Each worker trains with one thread: with more, the workers would wait for one another.
 test test-fast: export OMP_NUM_THREADS := 1
 

@@ -64,6 +64,10 @@ class MachineError(MlpxError):
     exit_code = 6
 
 
+class Lost(MachineError):
+    """Another of several processes that train together has ended."""
+
+
 class Locked(MlpxError):
     """A live process is using the run."""
 

@@ -36,6 +36,10 @@ SHORTER = [
     (r"mlpx sweep poly .*--into runs/part-\w", r"\g<0> --dry-run"),
     (r"mlpx sweep poly (--degree 1,3,19|--config)", r"mlpx sweep poly --epochs 20 \1"),
     (r"mlpx sweep mlp (--num-val|--dataset).*", r"\g<0> --dry-run"),
+    (
+        r"torchrun .* -m (mlpx transformer) --config wmt.toml",
+        r"\1 --num-layers 1 --d-model 16 --num-train 100 --epochs 1",
+    ),
     (r"mlpx sweep", r"\g<0>"),
     (r"--replicas 100", "--replicas 5"),
     (r"--config configs/mlp-best.toml.*", r"\g<0> --num-train 2000 --epochs 1 --hidden 32"),

@@ -20,6 +20,7 @@ from mlpx.errors import Bug, Interrupted, MachineError, MlpxError, UsageError, a
 from mlpx.runs import folder, reading
 from mlpx.settings.base import Settings
 from mlpx.settings.files import resolve
+from mlpx.training import torchrun
 from mlpx.training.signals import die_by
 
 MIN_ADDRESS_SPACE = 2**30
@@ -47,9 +48,11 @@ def run(arguments: Sequence[str]) -> int:
         if isinstance(known, UsageError):
             known = options.several_values(arguments) or known
         if isinstance(known, Interrupted):
-            print(known, file=sys.stderr, flush=True)
+            if torchrun.tells(known):
+                print(known, file=sys.stderr, flush=True)
             die_by(known.signum)
-        print(f"error: {known}", file=sys.stderr, flush=True)
+        if torchrun.tells(known):
+            print(f"error: {known}", file=sys.stderr, flush=True)
         return known.exit_code
 
 
@@ -61,11 +64,14 @@ def _show_version(wanted: bool) -> None:
 
 @app.callback()
 def common(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
     ] = False,
 ) -> None:
     """The options of ``mlpx`` itself."""
+    if context.invoked_subcommand not in (*registry.EXPERIMENTS, "resume"):
+        torchrun.require_one_process(f"mlpx {context.invoked_subcommand}")
 
 
 def add_training_command(model: type[Settings]) -> None:
@@ -88,6 +94,11 @@ def add_training_command(model: type[Settings]) -> None:
         ] = None,
         output: options.Output,
     ) -> None:
+        if not model.is_distributed:
+            torchrun.require_one_process(f"mlpx {model.experiment}")
+        elif torchrun.place().rank:
+            _import("train").follow(output)
+            return
         settings = resolve(model, typed, config)
         end = settings.label if name is None else name
         folder.require_name(end)
@@ -154,13 +165,24 @@ def resume(
     from mlpx.cli.sweep import resume_sweep
 
     options.require_slurm(on, sbatch)
+    if torchrun.place().rank:
+        _import("train").follow(output)
+        return
     if resume_sweep(run, epochs, output, jobs, on, sbatch or ""):
         return
     for option, is_given in {"--jobs": jobs is not None, "--on": on != "local"}.items():
         if is_given:
             raise UsageError(option, f"{run} is a run, and no sweep", "Leave it out.")
     path = reading.find(run, output.runs_dir)
+    _require_distributed(path)
     _import("train").resume(path, epochs, output)
+
+
+def _require_distributed(path: Path) -> None:
+    """Refuse to go on in several processes with a run that only one can train."""
+    settings = reading.settings_of(path)
+    if not settings.is_distributed:
+        torchrun.require_one_process(f"mlpx {settings.experiment}")
 
 
 @app.command(

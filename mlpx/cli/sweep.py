@@ -25,6 +25,7 @@ from mlpx.sweeps.carrying_out import Driver, Engine
 from mlpx.sweeps.folder import PICTURE, Sweep
 from mlpx.sweeps.local import Local
 from mlpx.sweeps.request import MAX_FILE_BYTES, Request
+from mlpx.training import torchrun
 from mlpx.training.signals import StopFlag
 
 MAX_CELLS_BYTES = MAX_FILE_BYTES // 2
@@ -207,6 +208,7 @@ def resume_sweep(reference: str, epochs: int | None, output: Output, jobs: int |
     path = sweeps.find(reference, output.runs_dir)
     if path is None:
         return False
+    torchrun.require_one_process("mlpx resume of a sweep")
     sweep = sweeps.read(path)
     kept = {"--device": output.device != "auto", "--checkpoint-every": output.checkpoint_every != 30.0}
     for option in (option for option, is_given in {**kept, "--epochs": epochs is not None}.items() if is_given):

@@ -3,6 +3,7 @@
 import contextlib
 import shlex
 import sys
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,16 +14,17 @@ from mlpx import registry
 from mlpx.cli import preparing, streams, views
 from mlpx.cli.options import Output
 from mlpx.errors import Bug, CheckFailed, Interrupted
-from mlpx.runs import checks, folder, reading, resuming
+from mlpx.runs import checks, execution, folder, reading, resuming
 from mlpx.runs.checkpoints import Checkpoint
 from mlpx.runs.checks import Check
 from mlpx.runs.events import End, Event
-from mlpx.runs.execution import Execution
 from mlpx.runs.folder import Run
 from mlpx.settings.base import Settings
 from mlpx.settings.metrics import Metric, columns, final
-from mlpx.training import devices
+from mlpx.training import devices, distributed, torchrun
+from mlpx.training.distributed import Group
 from mlpx.training.experiment import AnyExperiment
+from mlpx.training.loop import START
 from mlpx.training.signals import StopFlag
 
 
@@ -39,16 +41,19 @@ def train(settings: Settings, name: str, into: Path | None, output: Output) -> N
         MlpxError: In whatever way the run fails.
     """
     experiment_class = registry.experiment_class(settings.experiment)
-    _require_known(output.checks, experiment_class, settings)
-    device = devices.choose(output.device)
-    with devices.threads(experiment_class.num_threads):
-        _prepare(experiment_class, settings, output, "Start it again.")
-        experiment = experiment_class(settings, device)
-        with StopFlag() as stop:
-            made = folder.create(output.runs_dir, settings, name) if into is None else folder.create_at(into, settings)
-            with made as run:
-                run.document = _new_document()
-                _execute(run, experiment, device, output, stop)
+    with distributed.joined() as group:
+        _require_known(output.checks, experiment_class, settings)
+        device = devices.choose(output.device, torchrun.place())
+        with devices.threads(experiment_class.num_threads):
+            experiment = _made(group, settings, device, _is_shown(output), "Start it again.")
+            with StopFlag() as stop:
+                if into is None:
+                    made = folder.create(output.runs_dir, settings, name)
+                else:
+                    made = folder.create_at(into, settings)
+                with made as run:
+                    run.document = _new_document()
+                    _execute(run, experiment, device, output, stop)
 
 
 def resume(path: Path, epochs: int | None, output: Output) -> None:
@@ -57,7 +62,7 @@ def resume(path: Path, epochs: int | None, output: Output) -> None:
     Raises:
         MlpxError: In whatever way the run fails.
     """
-    with Run(path) as run:
+    with distributed.joined() as group, Run(path) as run:
         run.document = reading.document_of(run.path)
         before = reading.settings_of(run.path)
         settings = resuming.extend(before, epochs)
@@ -66,6 +71,7 @@ def resume(path: Path, epochs: int | None, output: Output) -> None:
         metrics = reading.metrics_of(run.document)
         stopped_early = bool(metrics) and run.document.get("stopped_early") is True
         if stopped_early or metrics.get("epoch") == settings.epochs:
+            group.from_first(lambda: None)
             _report_finished(run, settings, metrics, output)
             return
         # A run that was killed at once has a table without a row, and no document.
@@ -73,14 +79,14 @@ def resume(path: Path, epochs: int | None, output: Output) -> None:
         if not run.document:
             run.document = _new_document()
         with _recording_failure(run):
-            device = devices.choose(output.device)
-            checkpoint, warnings = resuming.read_checkpoint(run, settings)
-        for warning in warnings:
-            streams.warn(warning)
+            device = devices.choose(output.device, torchrun.place())
+            checkpoint, remarks = resuming.read_checkpoint(run, settings, group.size)
+        for remark in remarks:
+            streams.warn(remark)
         with devices.threads(experiment_class.num_threads):
             with _recording_failure(run):
-                _prepare(experiment_class, settings, output, f"Go on with 'mlpx resume {shlex.quote(str(run.path))}'.")
-                experiment = experiment_class(settings, device)
+                remedy = f"Go on with 'mlpx resume {shlex.quote(str(run.path))}'."
+                experiment = _made(group, settings, device, _is_shown(output), remedy)
                 if checkpoint is not None:
                     resuming.restore(experiment, checkpoint)
             with StopFlag() as stop:
@@ -92,9 +98,55 @@ def resume(path: Path, epochs: int | None, output: Output) -> None:
                 _execute(run, experiment, device, output, stop, checkpoint)
 
 
-def _prepare(experiment_class: type[AnyExperiment], settings: Settings, output: Output, remedy: str) -> None:
-    """Prepare the data of an experiment that is then made; ``remedy`` is what to do where a signal interrupts that."""
-    preparing.wait_for(experiment_class.prepare(settings), remedy, is_shown=not (output.quiet or output.json))
+def follow(output: Output) -> None:
+    """Train what the first process trains, as one of those that torchrun has started beside it.
+
+    Raises:
+        MlpxError: In whatever way the run fails.
+    """
+    # What there is to tell of, the first process tells.
+    warnings.simplefilter("ignore")
+    with distributed.joined() as group:
+        settings: Settings | None = group.from_first()
+        if settings is None:
+            return
+        device = devices.choose(output.device, torchrun.place())
+        experiment_class = registry.experiment_class(settings.experiment)
+        with devices.threads(experiment_class.num_threads):
+            experiment = _made(group, settings, device, False, "")
+            with StopFlag() as stop:
+                checkpoint: Checkpoint | None = group.from_first()
+                if checkpoint is not None:
+                    resuming.restore(experiment, checkpoint)
+                execution.follow(experiment, checkpoint.point.position if checkpoint else START, stop)
+
+
+def _is_shown(output: Output) -> bool:
+    return not (output.quiet or output.json)
+
+
+def _made(
+    group: Group,
+    settings: Settings,
+    device: torch.device,
+    is_shown: bool,
+    remedy: str,
+) -> AnyExperiment:
+    """The experiment, after its data was prepared; ``remedy`` is what to do where a signal interrupts that.
+
+    On each machine one process prepares the data, and the others then find it.
+    """
+    if group.rank == 0:
+        group.from_first(lambda: settings)
+    experiment_class = registry.experiment_class(settings.experiment)
+    if not group.is_first_of_machine:
+        group.wait()
+    preparing.wait_for(experiment_class.prepare(settings), remedy, is_shown=is_shown)
+    experiment = experiment_class(settings, device)
+    if group.is_first_of_machine:
+        group.wait()
+    experiment.group = group
+    return experiment
 
 
 def _new_document() -> dict[str, Any]:
@@ -139,7 +191,8 @@ def _execute(
     resume_from: Checkpoint | None = None,
 ) -> None:
     with _recording_failure(run):
-        execution = Execution(
+        experiment.group.from_first(lambda: resume_from)
+        training = execution.Execution(
             run,
             experiment,
             device=device,
@@ -151,7 +204,7 @@ def _execute(
     settings = experiment.settings
     shown = columns(settings.metrics, len(settings.seeds))
     try:
-        failed = _show(run, settings, shown, execution.events(), output)
+        failed = _show(run, settings, shown, training.events(), output)
     except Exception as error:
         failure = run.failure(error)
         # A bug of the view's; the execution has recorded its own.

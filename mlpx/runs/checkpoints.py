@@ -48,7 +48,10 @@ class ResumePoint(NamedTuple):
 
 
 class Checkpoint(NamedTuple):
-    """A training's state at a point; ``data_digest`` tells its data from other data, and may be empty."""
+    """A training's state at a point.
+
+    ``data_digest`` tells its data from other data, and may be empty; ``num_processes`` trained it together.
+    """
 
     settings: dict[str, Any]
     point: ResumePoint
@@ -56,6 +59,7 @@ class Checkpoint(NamedTuple):
     data_digest: str
     state: State
     mlpx_version: str = mlpx.__version__
+    num_processes: int = 1
 
 
 def save(folder: Path, checkpoint: Checkpoint, require_held: Callable[[], None] = go_ahead) -> None:
@@ -81,6 +85,7 @@ def save(folder: Path, checkpoint: Checkpoint, require_held: Callable[[], None] 
         "torch_version": checkpoint.torch_version,
         "mlpx_version": checkpoint.mlpx_version,
         "data_digest": checkpoint.data_digest,
+        "num_processes": checkpoint.num_processes,
         "state": {name: part.cpu() if isinstance(part, Tensor) else part for name, part in checkpoint.state.items()},
     }
     # torch.save to a file hides why it failed, so the bytes are made in memory.
@@ -158,10 +163,12 @@ def _parse(file_name: str, data: bytes) -> Checkpoint:
     # Checkpoints of version 0.2.0 and older are of runs that ended where a replica diverged.
     diverged = dict(content.get("diverged", {}))
     point = ResumePoint(Position(*content["position"]), content["seconds"], content["metrics_offset"], diverged)
-    numbers = (*point.position, point.metrics_offset, *diverged, *diverged.values())
+    processes = content.get("num_processes", 1)
+    numbers = (*point.position, point.metrics_offset, *diverged, *diverged.values(), processes)
     if point.position != (int(name[1]), int(name[2])) or not all(type(n) is int and n >= 0 for n in numbers):
         raise ValueError("position")
-    # Checkpoints of version 0.1.0 have neither a digest of the data nor a version of mlpx.
+    # Checkpoints of version 0.1.0 have neither a digest of the data nor a version of mlpx, and those of 0.2.0 have no
+    # number of processes.
     checkpoint = Checkpoint(
         content["settings"],
         point,
@@ -169,6 +176,7 @@ def _parse(file_name: str, data: bytes) -> Checkpoint:
         content.get("data_digest", ""),
         content["state"],
         content.get("mlpx_version", "0.1.0"),
+        processes,
     )
     if not isinstance(point.seconds, float) or not isinstance(checkpoint.settings, dict):
         raise ValueError("contents")

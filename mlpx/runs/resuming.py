@@ -31,8 +31,10 @@ def extend(settings: Settings, epochs: int | None) -> Settings:
     return resolve(type(settings), settings.model_dump() | {"epochs": epochs})
 
 
-def read_checkpoint(run: Run, settings: Settings) -> tuple[Checkpoint | None, list[str]]:
+def read_checkpoint(run: Run, settings: Settings, num_processes: int = 1) -> tuple[Checkpoint | None, list[str]]:
     """The checkpoint to go on from, ``None`` where the run has none yet, and what there is to warn of.
+
+    ``num_processes`` are to go on with it.
 
     Raises:
         InputError: There are checkpoints, but none that is whole.
@@ -46,7 +48,14 @@ def read_checkpoint(run: Run, settings: Settings) -> tuple[Checkpoint | None, li
     if checkpoint.torch_version != str(torch.__version__):
         made = f"torch {checkpoint.torch_version}, and this is {torch.__version__}"
         warnings.append(f"the checkpoint was made with {made}: bits may differ")
+    if checkpoint.num_processes != num_processes:
+        made = f"in {_processes(checkpoint.num_processes)}, and this is {_processes(num_processes)}"
+        warnings.append(f"the checkpoint was made {made}: bits will differ")
     return checkpoint, warnings
+
+
+def _processes(number: int) -> str:
+    return "one process" if number == 1 else f"{number} processes"
 
 
 def restore(experiment: AnyExperiment, checkpoint: Checkpoint) -> None:

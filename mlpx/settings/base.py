@@ -68,6 +68,8 @@ class Settings(BaseModel):
     """The commands shown at the end of its help; each begins with ``mlpx``."""
     sweep_examples: ClassVar[Sequence[str]] = ()
     """The same, of ``mlpx sweep``."""
+    is_distributed: ClassVar[bool] = False
+    """Whether several processes, started by torchrun, can train it together."""
     places: ClassVar[frozenset[str]] = frozenset()
     """The names of settings that are paths. They never change a number, so they may change when a run is resumed."""
 

@@ -9,13 +9,15 @@ from torch import Tensor
 
 from mlpx.errors import MachineError, UsageError
 from mlpx.training import memory
+from mlpx.training.torchrun import ALONE, Place
 
 
-def choose(name: str) -> torch.device:
+def choose(name: str, place: Place = ALONE) -> torch.device:
     """The device of that name, ready to compute.
 
     Args:
         name: ``auto`` (a CUDA device where there is one), ``cpu``, ``cuda`` or ``cuda:N``.
+        place: Which of several processes it is for; each of a machine gets a CUDA device of its own.
 
     Raises:
         UsageError: It is not the name of a device.
@@ -29,12 +31,15 @@ def choose(name: str) -> torch.device:
         return torch.device("cpu")
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     # torch.device keeps the number in 8 bits, so that its cuda:256 is cuda:0. Therefore the text is compared.
-    if int(match[1] or 0) >= count:
+    if int(match[1] or place.local_rank) >= count:
         devices = {0: "no CUDA device", 1: "one CUDA device"}.get(count, f"{count} CUDA devices")
         raise MachineError(f"--device {name}", f"{devices} found", "Choose another, or --device cpu.")
     # cuDNN's attention makes a plan for each new shape of its arguments, which takes up to a second and is kept for
     # good. Sentences come in ever new shapes. PyTorch's own kernels, which are next in its order, make none.
     torch.backends.cuda.enable_cudnn_sdp(False)
+    if place.size > 1 and match[1] is None:
+        name = f"cuda:{place.local_rank}"
+        torch.cuda.set_device(name)
     return torch.device("cuda" if name == "auto" else name)
 
 

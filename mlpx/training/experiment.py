@@ -1,5 +1,6 @@
 """The contract of an experiment: all that the loop, the run folder and the commands ask of one."""
 
+import functools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from mlpx.settings.base import Settings
 from mlpx.settings.metrics import Metric
+from mlpx.training.distributed import Group
 from mlpx.training.stopping import BestRow
 
 S = TypeVar("S", bound=Settings)
@@ -107,6 +109,11 @@ class Experiment(ABC, Generic[S]):
     Where it has patience, the training loop ends a training early, and the run keeps the weights of the best row.
     """
 
+    @functools.cached_property
+    def group(self) -> Group:
+        """The processes that train it together; who makes the experiment puts it here where they are several."""
+        return Group()
+
     @classmethod
     def prepare(cls, settings: S) -> Iterator[Preparing]:
         """Do what takes long before an experiment of these settings can be made, and tell how far it is.
@@ -144,7 +151,11 @@ class Experiment(ABC, Generic[S]):
 
     @abstractmethod
     def evaluate(self) -> Mapping[str, Values]:
-        """The values of the metrics with a row, for the model as it stands; changes nothing."""
+        """The values of the metrics with a row, for the model as it stands; changes nothing.
+
+        Raises:
+            Stopping: A signal came meanwhile.
+        """
 
     def remember(self, epoch: int, values: Mapping[str, Values]) -> None:
         """Take note of what :meth:`evaluate` gave at the end of ``epoch``, which has a row in every run."""
@@ -189,7 +200,11 @@ class Experiment(ABC, Generic[S]):
 
     @abstractmethod
     def outcome(self, row: Mapping[str, float]) -> Outcome:
-        """The report on the trained model, whose row is ``row``: the last one, or with patience the best one."""
+        """The report on the trained model, whose row is ``row``: the last one, or with patience the best one.
+
+        Raises:
+            Stopping: A signal came meanwhile.
+        """
 
     @classmethod
     @abstractmethod

@@ -13,6 +13,14 @@ directly, and through the process that started it.
 """
 
 
+class Stopping(Exception):
+    """A training gives way to the signal ``signum``; whoever catches it saves."""
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(signum)
+        self.signum = signum
+
+
 class StopFlag:
     """A context in which the first stopping signal is only noted, in ``signum``.
 

@@ -1,7 +1,7 @@
 """The batches of an epoch, each within a budget of tokens, and their words on the device."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,6 +12,7 @@ from torch import Tensor
 from mlpx.experiments.transformer.sentences import Pairs, Sentences
 from mlpx.experiments.transformer.vocabulary import BOS, EOS, PAD
 from mlpx.training import devices
+from mlpx.training.distributed import Group
 from mlpx.training.randomness import generator
 
 STRATA = 4
@@ -106,16 +107,20 @@ class Batch(NamedTuple):
         tgt: The targets (B, T) as the model reads them, beginning with ``BOS``, without ``EOS``, filled up by ``PAD``.
         targets: The N words to be predicted, ``EOS`` among them, without padding: (N,).
         places: The place of each of them among the Σ B·T of ``tgt``: (N,).
+        num_words: The targets of the step in all processes that train together; N where there is one.
     """
 
     src: list[Tensor]
     tgt: list[Tensor]
     targets: Tensor
     places: Tensor
+    num_words: int
 
 
-def load(pairs: Pairs, batches: Batches, device: torch.device, first: int = 0) -> Iterator[Batch]:
-    """The words of each step, from ``first`` on.
+def load(
+    pairs: Pairs, batches: Batches, device: torch.device, first: int = 0, group: Group | None = None
+) -> Iterator[Batch]:
+    """The words of each step, from ``first`` on; of several processes, each gets a share of every rectangle.
 
     Those of several steps are copied to the device at once, from pinned memory, so that no step waits for them.
     """
@@ -123,11 +128,24 @@ def load(pairs: Pairs, batches: Batches, device: torch.device, first: int = 0) -
     at_once = max(1, LOADED_AT_ONCE // words_a_step)
     for begin in range(first, batches.num_steps, at_once):
         steps = [batches.rectangles(step) for step in range(begin, min(begin + at_once, batches.num_steps))]
-        yield from _loaded(pairs, steps, device)
+        counts = [num_targets(pairs, step) for step in steps]
+        if group is not None:
+            # A rectangle of fewer pairs than there are processes leaves some without.
+            steps = [[share for rows in step if len(share := group.share(rows))] for step in steps]
+        yield from _loaded(pairs, steps, counts, device)
 
 
-def _loaded(pairs: Pairs, steps: list[list[Array]], device: torch.device) -> Iterator[Batch]:
+def num_targets(pairs: Pairs, rectangles: Iterable[Array]) -> int:
+    """The target words of rectangles, ``EOS`` among them, without padding."""
+    return sum(int(pairs.tgt.lengths[rows].sum()) + len(rows) for rows in rectangles)
+
+
+def _loaded(pairs: Pairs, steps: list[list[Array]], num_words: list[int], device: torch.device) -> Iterator[Batch]:
     rectangles = [rows for step in steps for rows in step]
+    if not rectangles:
+        nothing = torch.zeros(0, dtype=torch.int64, device=device)
+        yield from (Batch([], [], nothing, nothing, number) for number in num_words)
+        return
     src, tgt = (_filled(side, rectangles, special) for side, special in ((pairs.src, EOS), (pairs.tgt, BOS)))
     lengths = pairs.tgt.lengths[np.concatenate(rectangles)] + 1
     ends = lengths.cumsum()
@@ -142,8 +160,9 @@ def _loaded(pairs: Pairs, steps: list[list[Array]], device: torch.device) -> Ite
     places -= np.repeat(words_before[:-1], counts)
     src_words, tgt_words, *rest = _uploaded([src.words, tgt.words, targets, places], device)
     sources, inputs = iter(_rectangles(src_words, src.shapes)), iter(_rectangles(tgt_words, tgt.shapes))
-    for step, *of_step in zip(steps, *(part.split(counts.tolist()) for part in rest), strict=True):
-        yield Batch([next(sources) for _ in step], [next(inputs) for _ in step], *of_step)
+    parts = (part.split(counts.tolist()) for part in rest)
+    for step, number, of_targets, of_places in zip(steps, num_words, *parts, strict=True):
+        yield Batch([next(sources) for _ in step], [next(inputs) for _ in step], of_targets, of_places, number)
 
 
 def _rectangles(words: Tensor, shapes: list[tuple[int, int]]) -> list[Tensor]:

@@ -4,7 +4,7 @@ Shapes: B sentences, G hypotheses each, S source words, t words so far, D number
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -45,11 +45,17 @@ def translate(
 
 
 def search(
-    model: AutoregressiveModel, src: Sequence[Sequence[int]], *, beam: int, length_penalty: float
+    model: AutoregressiveModel,
+    src: Sequence[Sequence[int]],
+    *,
+    beam: int,
+    length_penalty: float,
+    pause: Callable[[], None] = lambda: None,
 ) -> list[list[Hypothesis]]:
     """Up to ``beam`` hypotheses for each sentence of ``src``, the best first.
 
-    Sentences of similar length are searched together, as many at a time as the device is good for.
+    Sentences of similar length are searched together, as many at a time as the device is good for. Before each word
+    ``pause`` is called, which may raise an exception to give up.
     """
     device = model.output_weight.device
     at_once = ACCELERATED_AT_ONCE if devices.is_accelerator(device) else DECODED_AT_ONCE
@@ -66,6 +72,7 @@ def search(
             beam=beam,
             length_penalty=length_penalty,
             limits=torch.tensor([len(src[i]) + MORE_WORDS for i in rows], device=device),
+            pause=pause,
         )
         hypotheses |= zip(rows, best, strict=True)
     return [hypotheses[i] for i in range(len(src))]
@@ -73,7 +80,13 @@ def search(
 
 @torch.inference_mode()
 def beam_search(
-    model: AutoregressiveModel, src: Tensor, *, beam: int, length_penalty: float, limits: Tensor
+    model: AutoregressiveModel,
+    src: Tensor,
+    *,
+    beam: int,
+    length_penalty: float,
+    limits: Tensor,
+    pause: Callable[[], None] = lambda: None,
 ) -> list[list[Hypothesis]]:
     """Up to ``beam`` translations of each sentence of src (B, S), the best first.
 
@@ -90,6 +103,7 @@ def beam_search(
     scores = torch.zeros(batch, 1, device=src.device)  # (B, G)
     shortest = int(limits.min())
     for step in range(1, int(limits.max()) + 2):
+        pause()
         hidden = state.step(words[:, :, -1])
         must_end = step > limits[sentences] if step > shortest else None
         best, places = likeliest(model, hidden, scores, must_end, 2 * beam)  # (B, 2G)

@@ -8,9 +8,11 @@ import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import torch
+from torch import Tensor
 
+from mlpx.errors import MachineError
 from mlpx.experiments.transformer import model, muon, tasks
-from mlpx.experiments.transformer.batches import Batch, Batches, load
+from mlpx.experiments.transformer.batches import Batch, Batches, load, num_targets
 from mlpx.experiments.transformer.candidates import Candidate, MeanOfLastEpochs
 from mlpx.experiments.transformer.flat import Flat
 from mlpx.experiments.transformer.meter import EpochMeter
@@ -23,6 +25,7 @@ from mlpx.experiments.transformer.settings import TransformerSettings
 from mlpx.experiments.transformer.smoothing import smoothed_loss
 from mlpx.experiments.transformer.translate import draw_attention, length_penalty_of, load_weights
 from mlpx.experiments.transformer.vocabulary import BOS, EOS
+from mlpx.training.distributed import Group
 from mlpx.training.experiment import Experiment, Learned, Outcome, Preparing, State, Values
 from mlpx.training.randomness import generator
 from mlpx.training.schedules import learning_rate
@@ -53,7 +56,6 @@ class Translation(Experiment[TransformerSettings]):
         of_muon = {id(matrix) for matrix in matrices}
         self._flat = Flat([*(p for p in self.model.parameters() if id(p) not in of_muon), *matrices])
         self._optimizer = Optimizer(self._flat, matrices, settings.weight_decay)
-        self._scorer = Scorer(self.task, self.model)
         sizes = (settings.batch_tokens, settings.batch_size)
         self._batches = (1, epoch_batches(self.task.train, *sizes, settings.seed, 1))
         self._quality = f"val_{self.task.quality}"
@@ -69,6 +71,10 @@ class Translation(Experiment[TransformerSettings]):
     def new_model(cls, settings: TransformerSettings, vocab_size: int, device: torch.device) -> EncoderDecoder:
         """The untrained model."""
         return model.untrained(settings, vocab_size, device)
+
+    @functools.cached_property
+    def _scorer(self) -> Scorer:
+        return Scorer(self.task, self.model, self.group)
 
     @property
     def title(self) -> str:
@@ -111,11 +117,9 @@ class Translation(Experiment[TransformerSettings]):
         """Train ``epoch`` from ``step`` on, and yield the number of steps done after each."""
         pairs, batches = self.training_pairs(epoch), self.batches(epoch)
         self._epoch = epoch
-        num_words_before = sum(
-            int(pairs.tgt.lengths[rows].sum()) + len(rows) for done in range(step) for rows in batches.rectangles(done)
-        )
+        num_words_before = sum(num_targets(pairs, batches.rectangles(done)) for done in range(step))
         self._meter.begin(num_words(pairs), num_words_before)
-        for number, batch in enumerate(load(pairs, batches, self._device, step), start=step):
+        for number, batch in enumerate(load(pairs, batches, self._device, step, self.group), start=step):
             self._step(batch, (epoch - 1) * batches.num_steps + number + 1)
             yield number + 1
         if self._mean:
@@ -124,17 +128,27 @@ class Translation(Experiment[TransformerSettings]):
     def _step(self, batch: Batch, step: int) -> None:
         """Take a training step; ``step`` counts from 1 over all epochs. Nothing here waits for the device."""
         settings = self.settings
-        dropout = generator(settings.seed, "dropout", step, self._device)
+        loss = self._backward(batch, step)
+        self._flat.gather_gradients()
+        self.group.sum_(self._flat.gradient, loss)
+        # From here on, all processes do the same.
+        self._meter.add(loss)
+        if settings.clip_norm:
+            torch.nn.utils.clip_grad_norm_([self._flat.weights], settings.clip_norm)
+        self._optimizer.step(self._lr(step))
+
+    def _backward(self, batch: Batch, step: int) -> Tensor:
+        """Compute the gradients of this process's share of a step, and return the sum of the losses of its words."""
+        settings, group = self.settings, self.group
+        if not batch.src:
+            return self._flat.gradient.new_zeros((), dtype=torch.float64)
+        dropout = generator(settings.seed, "dropout", step * group.size + group.rank, self._device)
         hidden = hidden_states(self.model, batch, dropout)
         smoothed, plain = smoothed_loss(
             hidden, self.model.output_weight, batch.targets, settings.label_smoothing, self.model.products
         )
-        self._meter.add(plain)
-        (smoothed / len(batch.targets)).backward()
-        self._flat.gather_gradients()
-        if settings.clip_norm:
-            torch.nn.utils.clip_grad_norm_([self._flat.weights], settings.clip_norm)
-        self._optimizer.step(self._lr(step))
+        (smoothed / batch.num_words).backward()
+        return plain
 
     def _lr(self, step: int) -> float:
         """The learning rate of ``step``."""
@@ -143,7 +157,16 @@ class Translation(Experiment[TransformerSettings]):
         return learning_rate(settings.schedule, settings.lr, step, settings.warmup_steps, num_steps)
 
     def evaluate(self) -> dict[str, Values]:
-        """The epoch's training loss and speed, and the losses and the quality of the model as it stands."""
+        """The epoch's training loss and speed, and the losses and the quality of the model as it stands.
+
+        Raises:
+            MachineError: The weights of several processes have ceased to be the same.
+            Stopping: A signal came meanwhile.
+        """
+        sums = self.group.together(lambda: float(self._flat.weights.detach().sum(dtype=torch.float64)).hex())
+        if len(set(sums)) > 1:
+            why = "have drifted apart: their weights are no longer the same"
+            raise MachineError("the processes", why, "Use machines with the same processors and GPUs.")
         train_loss, speed = self._meter.mean_loss(), self._meter.words_per_second()
         val_loss, quality = self._scorer.validate()
         step = self._epoch * self.num_steps
@@ -269,5 +292,5 @@ class Translation(Experiment[TransformerSettings]):
         task = tasks.reopen(settings, learned)
         trained = cls.new_model(settings, len(task.vocabulary), device)
         load_weights(trained, learned)
-        tested, _ = Scorer(task, trained).test(settings.beam, length_penalty_of(settings, learned))
+        tested, _ = Scorer(task, trained, Group()).test(settings.beam, length_penalty_of(settings, learned))
         return {name: [value] for name, value in tested.items()}

@@ -42,6 +42,7 @@ class TransformerSettings(Settings):
         "mlpx sweep transformer --num-layers 1..6 --epochs 2",
         "mlpx sweep transformer --lr 0.0005..0.008..x2 --seed 0..2 --jobs 1",
     )
+    is_distributed: ClassVar[bool] = True
     places: ClassVar[frozenset[str]] = frozenset({*FILES, "data_dir"})
 
     task: Annotated[

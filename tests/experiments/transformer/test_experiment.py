@@ -24,6 +24,7 @@ from mlpx.experiments.transformer.settings import TransformerSettings
 from mlpx.experiments.transformer.tasks import SentencePairs, TranslationTask
 from mlpx.experiments.transformer.vocabulary import BOS, EOS, PAD
 from mlpx.settings.metrics import columns, final
+from mlpx.training.distributed import Group
 from mlpx.training.experiment import Learned, Outcome, State
 from mlpx.training.loop import EpochRecord, Position, fit, is_on_grid
 
@@ -178,9 +179,8 @@ def test_losses_equal_plain_ones_of_a_sentence_at_a_time(monkeypatch: pytest.Mon
         expected = plain_loss(model, pairs)
         for at_once in (8192, 100):  # the last batch is smaller
             monkeypatch.setattr(scoring, "SCORED_AT_ONCE", at_once)
-            assert mean_loss(model, pairs.pairs if isinstance(pairs, SentencePairs) else pairs) == pytest.approx(
-                expected, rel=1e-5
-            )
+            plain = pairs.pairs if isinstance(pairs, SentencePairs) else pairs
+            assert mean_loss(model, plain, Group()) == pytest.approx(expected, rel=1e-5)
 
 
 def test_the_row_has_the_sums_over_real_target_words_divided_by_their_count() -> None:
@@ -352,7 +352,7 @@ def test_the_length_penalty_is_the_first_of_those_that_validate_best(monkeypatch
     ]
     monkeypatch.setattr(scoring, "search", lambda *_, beam, length_penalty: {(7, 0.0): found}[beam, length_penalty])
     task = dataclasses.replace(experiment.task, val=pairs)
-    assert Scorer(task, experiment.model).best_length_penalty(beam=7) == 0.6
+    assert Scorer(task, experiment.model, Group()).best_length_penalty(beam=7) == 0.6
 
 
 def test_epochs_without_a_row_do_not_compete(monkeypatch: pytest.MonkeyPatch) -> None:
