@@ -13,7 +13,7 @@ import pytest
 from helpers import document_of, outcome
 from launching import ENDS_WITHIN, TRAINING, workers
 
-pytestmark = pytest.mark.torchrun
+pytestmark = [pytest.mark.torchrun, pytest.mark.slow]
 PORT = 29_517
 
 

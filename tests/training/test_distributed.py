@@ -34,7 +34,7 @@ def assert_close(found: dict[str, float], expected: dict[str, float], tolerance:
         assert value == pytest.approx(expected[name], rel=tolerance, abs=tolerance), name
 
 
-@pytest.mark.parametrize("num_processes", [2, 3])
+@pytest.mark.parametrize("num_processes", [2, pytest.param(3, marks=pytest.mark.slow)])
 def test_several_processes_train_what_one_trains(
     num_processes: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

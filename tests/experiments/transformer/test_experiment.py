@@ -350,7 +350,8 @@ def test_the_length_penalty_is_the_first_of_those_that_validate_best(monkeypatch
         [Hypothesis([9], -2.0), Hypothesis([9, 8, 7, 6], -3.0)],  # 3 / 5^p < 2 / 2^p from p = 0.44 on
         [Hypothesis([8], -2.0), Hypothesis([8, 8, 8], -9.0)],  # 9 / 4^p < 2 / 2^p from p = 2.2 on
     ]
-    monkeypatch.setattr(scoring, "search", lambda *_, beam, length_penalty: {(7, 0.0): found}[beam, length_penalty])
+    searched = {(7, 0.0): found}
+    monkeypatch.setattr(scoring, "search", lambda *_, beam, length_penalty, pause: searched[beam, length_penalty])
     task = dataclasses.replace(experiment.task, val=pairs)
     assert Scorer(task, experiment.model, Group()).best_length_penalty(beam=7) == 0.6
 
