@@ -195,11 +195,13 @@ def _extend(path: Path, request: Request, design: Design) -> None:
 
 def _require_of(experiment: str, path: Path) -> None:
     """Check that the folder is a sweep of the experiment, or holds nothing but what a killed process left."""
+    # Listed first: another process may make it a sweep just now, beginning with the file by which it is one.
+    names = os.listdir(path)
     if reading.is_sweep(path):
         before = read(path).request.model.experiment
         if before != experiment:
             raise UsageError("--into", f"{path} is a sweep of {before}", f"Give a sweep of {experiment}.")
-    elif not all(name in (LOCK, CLAIMS) or TEMPORARY.fullmatch(name) for name in os.listdir(path)):
+    elif not all(name in (LOCK, CLAIMS) or TEMPORARY.fullmatch(name) for name in names):
         raise _no_sweep(path)
 
 

@@ -571,6 +571,23 @@ def test_four_at_once_make_each_run_once(tmp_path: Path, way: str, expected: str
     assert run_apart(TOGETHER, tmp_path, way) == 3 * expected
 
 
+def test_a_folder_that_becomes_a_sweep_while_it_is_looked_at_is_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "s"
+    path.mkdir()
+    is_sweep = reading.is_sweep
+
+    def overtaken(asked: Path) -> bool:
+        found = is_sweep(asked)
+        monkeypatch.setattr(reading, "is_sweep", is_sweep)
+        extend(path, request_of(degree="1,3"))
+        return found
+
+    monkeypatch.setattr(reading, "is_sweep", overtaken)
+    assert len(extend(path, request_of(degree="3,5")).runs()) == 3
+
+
 @pytest.mark.parametrize("lay_out", [create, extend])
 def test_what_killed_processes_left_is_removed_after_an_hour(
     tmp_path: Path, lay_out: Callable[[Path, Request], Sweep]
