@@ -41,8 +41,8 @@ def train(settings: Settings, name: str, into: Path | None, output: Output) -> N
         MlpxError: In whatever way the run fails.
     """
     experiment_class = registry.experiment_class(settings.experiment)
+    _require_known(output.checks, experiment_class, settings)
     with distributed.joined() as group:
-        _require_known(output.checks, experiment_class, settings)
         device = devices.choose(output.device, torchrun.place())
         with devices.threads(experiment_class.num_threads):
             experiment = _made(group, settings, device, _is_shown(output), "Start it again.")
@@ -134,7 +134,8 @@ def _made(
 ) -> AnyExperiment:
     """The experiment, after its data was prepared; ``remedy`` is what to do where a signal interrupts that.
 
-    On each machine one process prepares the data, and the others then find it.
+    On each machine one process prepares the data, and the others then find it. The first of all tells them the
+    settings, for which they wait in :func:`follow`.
     """
     if group.rank == 0:
         group.from_first(lambda: settings)
