@@ -6,7 +6,8 @@ r"""Time two processes that train one Transformer together against two that trai
 Each process has one thread. Transformer-Tiny trains on the two files, which may be any
 parallel text: in fp32 with Adam, and as the preset for Multi30k does, in bfloat16 with Muon. The pair that
 trains together, the pair that trains apart, side by side, and one alone take turns, so that a machine that slows down
-slows them all. A row gives the median of target words a second of all its processes, and its median ratio to the pair
+slows them all. So does a pair that trains apart, whole steps, and waits for one another after each: what that loses, it
+loses to the machine, whose processors are not equally fast at every moment. A row gives the median of target words a second of all its processes, and its median ratio to the pair
 apart, round by round; then the share of time that the pair spends in adding up, its waiting for one another included.
 
 The paper's base model takes one step of fewer words (``--base-tokens``), to time the addition of its gradient. What
@@ -66,12 +67,13 @@ def work(files: Sequence[str], base_tokens: int) -> None:
     """Take steps as standard input asks for them, in a process of a pair or in one of its own."""
     with distributed.joined() as group:
         timed = Timed(group)
-        built: dict[str, tuple[Translation, Iterator[int]]] = {}
+        built: dict[tuple[str, bool], tuple[Translation, Iterator[int]]] = {}
         for line in sys.stdin:
             request = json.loads(line)
-            if request["model"] not in built:
-                built[request["model"]] = _built(request["model"], files, base_tokens, group)
-            experiment, words = built[request["model"]]
+            which = request["model"], request["shared"]
+            if which not in built:
+                built[which] = _built(which[0], files, base_tokens, group if which[1] else Group())
+            experiment, words = built[which]
             timed.seconds, began = 0.0, time.perf_counter()
             count = 0
             for _ in range(request["steps"]):
@@ -108,9 +110,9 @@ class Worker:
         command = [sys.executable, os.path.abspath(__file__), "--work", *arguments]
         self._process = subprocess.Popen(command, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
-    def ask(self, model: str, steps: int) -> None:
-        """Let it take steps."""
-        print(json.dumps({"model": model, "steps": steps}), file=self._process.stdin, flush=True)
+    def ask(self, model: str, steps: int, shared: bool) -> None:
+        """Let it take steps, ``shared`` with the other process of its pair, or whole ones of its own."""
+        print(json.dumps({"model": model, "steps": steps, "shared": shared}), file=self._process.stdin, flush=True)
 
     def answer(self) -> dict[str, float]:
         """What it measured."""
@@ -126,10 +128,10 @@ class Worker:
         self._process.kill()
 
 
-def measure(workers: Sequence[Worker], model: str, steps: int) -> list[dict[str, float]]:
+def measure(workers: Sequence[Worker], model: str, steps: int, shared: bool = True) -> list[dict[str, float]]:
     """What each of them measured, at the same time."""
     for worker in workers:
-        worker.ask(model, steps)
+        worker.ask(model, steps, shared)
     return [worker.answer() for worker in workers]
 
 
@@ -145,18 +147,21 @@ def compare(model: str, together: Sequence[Worker], apart: Sequence[Worker], rou
     speeds: dict[str, list[float]] = {
         "two processes, one training": [],
         "two trainings, side by side": [],
+        "the same, waiting for one another": [],
         "one process": [],
     }
     shares = []
     for counted in range(-1, rounds):
         pair = measure(together, model, steps)
         each = measure(apart, model, steps)
+        waiting = measure(together, model, steps, shared=False)
         alone = measure(apart[:1], model, steps)
         if counted >= 0:
             # Each of the pair counts the words of whole steps.
             found = (
                 pair[0]["words"] / max(part["seconds"] for part in pair),
                 sum(part["words"] / part["seconds"] for part in each),
+                sum(part["words"] / part["seconds"] for part in waiting),
                 alone[0]["words"] / alone[0]["seconds"],
             )
             for values, value in zip(speeds.values(), found, strict=True):

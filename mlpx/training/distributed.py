@@ -59,6 +59,17 @@ class Group:
         """This process's share of what is to be done: every item is in one share."""
         return items[self.rank :: self.size]  # type: ignore[return-value]
 
+    def dealt(self, parts: Sequence[S]) -> list[S]:
+        """This process's share of each part: items are dealt on from part to part, so that no process gets more of all.
+
+        A process counts at most one item more than another, whatever the lengths of the parts.
+        """
+        shares, dealt = [], 0
+        for part in parts:
+            shares.append(part[(self.rank - dealt) % self.size :: self.size])
+            dealt += len(part)
+        return shares  # type: ignore[return-value]
+
     def merged(self, shares: Sequence[Sequence[T]]) -> list[T]:
         """The items of all shares, by rank, in the order in which they were before :meth:`share`."""
         merged: list[Any] = [None] * sum(map(len, shares))

@@ -1,5 +1,6 @@
 """Several processes against one: what is trained together is what one process trains."""
 
+import itertools
 import json
 import os
 import signal
@@ -116,6 +117,16 @@ def test_shares_are_all_there_is_and_are_put_together_in_order() -> None:
         items = list(range(count))
         shares = [group.share(items) for group in groups]
         assert groups[1].merged(shares) == items
+
+
+def test_what_is_dealt_on_from_part_to_part_differs_by_one_item_at_most() -> None:
+    parts = [list(range(10 * number, 10 * number + count)) for number, count in enumerate((5, 1, 0, 7, 4))]
+    dealt = [Group(Place(rank, 3)).dealt(parts) for rank in range(3)]
+    for part, *shares in zip(parts, *dealt, strict=True):
+        assert sorted(itertools.chain(*shares)) == part
+    counts = [sum(map(len, shares)) for shares in dealt]
+    assert max(counts) - min(counts) <= 1
+    assert Group().dealt(parts) == parts
 
 
 def test_one_process_gives_way_to_its_own_signal() -> None:

@@ -131,7 +131,7 @@ def load(
         counts = [num_targets(pairs, step) for step in steps]
         if group is not None:
             # A rectangle of fewer pairs than there are processes leaves some without.
-            steps = [[share for rows in step if len(share := group.share(rows))] for step in steps]
+            steps = [[share for share in group.dealt(step) if len(share)] for step in steps]
         yield from _loaded(pairs, steps, counts, device)
 
 
