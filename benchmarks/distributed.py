@@ -3,12 +3,13 @@ r"""Time two processes that train one Transformer together against two that trai
     unshare --net sh -c 'ip link set lo up && exec "$@"' sh \
         python benchmarks/distributed.py --src train.en.gz --tgt train.de.gz [--rounds 5] [--steps 8]
 
-Each process has one thread. Transformer-Tiny trains on the two files, which may be any
-parallel text: in fp32 with Adam, and as the preset for Multi30k does, in bfloat16 with Muon. The pair that
-trains together, the pair that trains apart, side by side, and one alone take turns, so that a machine that slows down
-slows them all. So does a pair that trains apart, whole steps, and waits for one another after each: what that loses, it
-loses to the machine, whose processors are not equally fast at every moment. A row gives the median of target words a second of all its processes, and its median ratio to the pair
-apart, round by round; then the share of time that the pair spends in adding up, its waiting for one another included.
+Each process has one thread. Transformer-Tiny trains on the two files, which may be any parallel text: in fp32 with
+Adam, and as the preset for Multi30k does, in bfloat16 with Muon. The pair that trains together, the pair that trains
+apart, side by side, and one alone take turns, so that a machine that slows down slows them all. So does a pair that
+trains apart, whole steps, and waits for one another after each: what that loses, it loses to the machine, whose
+processors are not equally fast at every moment. A row gives the median of target words a second of all its processes,
+and its median ratio to the pair apart, round by round; then the share of time that the pair spends in adding up, its
+waiting for one another included.
 
 The paper's base model takes one step of fewer words (``--base-tokens``), to time the addition of its gradient. What
 follows for 8 and for 64 GPUs is worked out on paper, from the bytes that a ring moves and from the rates below.
