@@ -14,7 +14,8 @@ PACKAGE = ROOT / "mlpx"
 GROUND = {"errors", "files"}
 LOW = {"settings", "data", "plots", *GROUND}
 MAY_IMPORT = {
-    "cli": {"cli", "registry", "sweeps", "runs", "training", *LOW},
+    "cli": {"cli", "registry", "reports", "sweeps", "runs", "training", *LOW},
+    "reports": {"reports", "sweeps", "registry", "runs", "training", *LOW},
     "sweeps": {"sweeps", "registry", "runs", "training", *LOW},
     "registry": {"training", "settings"},
     "runs": {"runs", "registry", "training", *LOW},
@@ -33,11 +34,11 @@ MAY_IMPORT_AN_EXPERIMENT = {
 }
 ONLY_IN = {"typer": {"cli"}, "rich": {"cli"}, "plotille": {"cli"}, "scipy": {"runs"}, "ray": {"sweeps"}}
 
-READING = ("runs", "show", "compare")
+READING = ("runs", "show", "compare", "report")
 COMMANDS = ("poly", "mlp", "transformer", "resume", "evaluate", "predict", "translate", "sweep", *READING)
 SWEEPS = ("sweep poly", "sweep mlp", "sweep transformer")
 TYPEFACES = "experiments/mlp/glyphs.py"  # matplotlib ships them
-SLOW = ("torch", "ray", "matplotlib", "numpy", "scipy", "plotille", "sentencepiece", "sacrebleu")
+SLOW = ("torch", "ray", "matplotlib", "numpy", "scipy", "plotille", "sentencepiece", "sacrebleu", "jinja2")
 
 
 def imported(path: Path) -> set[str]:

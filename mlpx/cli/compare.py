@@ -1,7 +1,6 @@
 """``mlpx compare``: what differs between sides, their metrics, and whether the differences are chance."""
 
 import json
-import math
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -15,7 +14,7 @@ from mlpx.cli.grids import Cell, Column
 from mlpx.cli.options import Format, Shape
 from mlpx.cli.tables import GAP, new_console
 from mlpx.errors import CheckFailed, UsageError, printable
-from mlpx.runs import checks, comparing, selecting
+from mlpx.runs import checks, comparing, selecting, wording
 from mlpx.runs.checks import Check
 from mlpx.runs.comparing import Comparison
 from mlpx.runs.folder import finite
@@ -31,8 +30,6 @@ MOST_COLUMNS = 3
 """So many sides have a column each, which fit into 80 characters; of more sides, each has a row."""
 SHORTEST_NAME = 24
 """The name of such a side is not shortened to less than this many characters."""
-TESTED = ("chance", "more than chance")
-"""The verdicts that follow from p."""
 CSV_COLUMNS = (
     *("metric", "side", "n", "mean", "std"),
     *("diff", "ratio", "low", "high", "p", "p_holm", "lower", "higher", "verdict"),
@@ -257,7 +254,10 @@ def _write_words(result: _Result, *, is_markdown: bool) -> None:
             print()
             continue
         for comparison in comparisons:
-            title, words = escaped(metric.title), _in_words(metric, comparison, escaped(printable(comparison.other)))
+            title, words = (
+                escaped(metric.title),
+                wording.in_words(metric, comparison, escaped(printable(comparison.other))),
+            )
             if is_markdown:
                 print(f"- **{title}**: {words}")
             else:
@@ -265,7 +265,7 @@ def _write_words(result: _Result, *, is_markdown: bool) -> None:
                 console.print(Text.assemble((title, "bold"), f": {words}"), soft_wrap=not sys.stdout.isatty())
     if is_markdown and not result.has_rows:
         print()
-    words = method(result.comparisons, escaped(printable(result.sides[0].name)))
+    words = wording.method(result.comparisons, escaped(printable(result.sides[0].name)))
     console.print(words, soft_wrap=is_markdown or not sys.stdout.isatty())
     for sentence in _footnotes(result):
         console.print(escaped(printable(sentence)), soft_wrap=is_markdown or not sys.stdout.isatty())
@@ -274,65 +274,6 @@ def _write_words(result: _Result, *, is_markdown: bool) -> None:
 def _escaped(text: str) -> str:
     """Text that Markdown shows as it is."""
     return re.sub(r"([\\`*_\[\]<>|~&])", r"\\\1", text)
-
-
-def _in_words(metric: Metric, comparison: Comparison, other: str) -> str:
-    """How the other side compares with the first, in one or two sentences."""
-    verdict, n = comparison.verdict, len(comparison.seeds)
-    if verdict == "none":
-        return f"none; {other} is equal up to rounding."
-    # Of too few seeds an interval would say more than they can.
-    tested = verdict in TESTED
-    direction = "lower" if comparison.difference < 0 else "higher"
-    size, interval = _in_direction(metric, comparison.difference, comparison.interval if tested else None)
-    too_few = f"too few to tell; {comparison.fewest} are the fewest."
-    if n == 1:
-        return f"{other} is {direction} by {size}. 1 seed: no interval, and {too_few}"
-    count = comparison.lower if direction == "lower" else comparison.higher
-    begun = f"{other} is {direction} in {count} of {n} seeds, by {size} on average"
-    if not tested:
-        return f"{begun}. {n} seeds: {too_few}"
-    end = "More than chance." if verdict == "more than chance" else "This may be chance."
-    return f"{begun} ({interval}), {p_in_words(comparison)}. {end}"
-
-
-def p_in_words(comparison: Comparison) -> str:
-    """The adjusted p, to two digits."""
-    return "p < 0.001" if comparison.p_holm < 0.001 else f"p = {comparison.p_holm:.2g}"
-
-
-def _in_direction(metric: Metric, difference: float, interval: tuple[float, float] | None) -> tuple[str, str]:
-    """The size of a difference, and its interval, in the direction of the difference.
-
-    Both are rounded to the second digit of the standard error, which is about a quarter of the interval. Without an
-    interval, the size has two digits.
-    """
-    sign = -1 if difference < 0 else 1
-    scale, unit = (100 * sign, " percentage points") if metric.kind == "share" else (sign, "")
-    size = scale * difference
-    if interval is None:
-        return f"{number(size, size)}{unit}", "no interval: the differences are alike"
-    low, high = sorted(scale * end for end in interval)
-    error = max((high - low) / 4, size / 1000)
-    words = f"{comparing.CONFIDENCE * 100:.0f} % interval {number(low, error)} to {number(high, error)}"
-    return f"{number(size, error)}{unit}", words
-
-
-def number(value: float, extent: float) -> str:
-    """The value, rounded to the second digit of ``extent``."""
-    decimals = 1 - math.floor(math.log10(extent)) if extent > 0 else 0
-    return f"{value:.{max(0, decimals)}f}" if decimals <= 6 and abs(value) < 1e6 else f"{value:.3g}"
-
-
-def method(comparisons: Sequence[Comparison], first: str) -> str:
-    """How the comparisons with the side of that name were made."""
-    several = len({comparison.other for comparison in comparisons}) > 1
-    parts = ["Paired by seed" + (f", each side with {first}" if several else "")]
-    if any(comparison.verdict in TESTED for comparison in comparisons):
-        count = len(comparisons)
-        holm = f", adjusted by Holm's method for {count} comparisons" if count > 1 else ""
-        parts += [f"p by flipping the signs of the differences{holm}", "intervals by bootstrap (BCa)"]
-    return "; ".join(parts) + "."
 
 
 # Many sides
@@ -362,7 +303,7 @@ def _names(title: str, names: Sequence[str], others: Sequence[Column], *, fittin
 
 def _differences(metric: Metric, comparisons: Sequence[Comparison], *, fitting: bool) -> list[Column]:
     """A row for each side but the first: the direction and size of its difference, the interval and p."""
-    rows = [_difference(metric, comparison) for comparison in comparisons]
+    rows = [wording.difference(metric, comparison) for comparison in comparisons]
     against = f"against {printable(comparisons[0].first)}"
     if fitting and sys.stdout.isatty():
         against = grids.shortened(against, max(SHORTEST_NAME, *(len(row[0]) for row in rows)))
@@ -373,20 +314,6 @@ def _differences(metric: Metric, comparisons: Sequence[Comparison], *, fitting: 
         if any(row[number] for row in rows)
     ]
     return [_names(metric.title, [each.other for each in comparisons], columns, fitting=fitting), *columns]
-
-
-def _difference(metric: Metric, comparison: Comparison) -> tuple[str, str, str]:
-    """The direction and size of a difference, its interval, and p, with a mark where it is more than chance."""
-    if comparison.verdict == "none":
-        return "equal up to rounding", "", ""
-    tested, n = comparison.verdict in TESTED, len(comparison.seeds)
-    size, interval = _in_direction(metric, comparison.difference, comparison.interval if tested else None)
-    direction, count = ("lower", comparison.lower) if comparison.difference < 0 else ("higher", comparison.higher)
-    words = f"{direction}{f' in {count} of {n},' if n > 1 else ''} by {size.replace('percentage ', '')}"
-    if not tested:
-        return words, "", ""
-    mark = " *" if comparison.verdict == "more than chance" else "  "
-    return words, interval.partition("interval")[2].strip(": "), p_in_words(comparison)[2:].removeprefix("= ") + mark
 
 
 def _footnotes(result: _Result) -> list[str]:

@@ -126,3 +126,32 @@ def compare(
 
     shape = options.shape(format, quiet=quiet, json=json)
     compare(sides, where or [], columns, check or [], shape, runs_dir, show_all=show_all)
+
+
+@commands.command(
+    help="Write a report: one HTML page about runs, to send or to print.",
+    epilog=examples(
+        "mlpx report latest",
+        "mlpx report 20261124-103000-poly-sweep-degree",
+        "mlpx report runs/adam runs/muon --out adam-or-muon.html",
+    ),
+)
+def report(
+    runs: Annotated[
+        list[str],
+        typer.Argument(metavar="RUN", help="Runs, sweeps, or folders of them: their paths or names, or latest."),
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(help="HTML file to write.  [default: report.html in the one folder given]", show_default=False),
+    ] = None,
+    where: Where = None,
+    runs_dir: options.RunsDir = Path("runs"),
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print the path of the page and nothing else.")] = False,
+    json: options.Json = False,
+    debug: options.Debug = False,
+) -> None:
+    """``mlpx report RUN|SWEEP…``."""
+    from mlpx.cli.report import report
+
+    report(runs, out, where or [], options.shape("table", quiet=quiet, json=json), runs_dir)

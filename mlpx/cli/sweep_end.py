@@ -3,13 +3,13 @@
 import sys
 from collections.abc import Sequence
 
-from mlpx.cli import compare, grids, streams
+from mlpx.cli import grids, streams
 from mlpx.cli.grids import Cell, Column
 from mlpx.cli.layout import typed
 from mlpx.cli.rows import GroupRow
 from mlpx.cli.tables import new_console
 from mlpx.errors import printable
-from mlpx.runs import comparing, selecting
+from mlpx.runs import comparing, selecting, wording
 from mlpx.runs.comparing import Comparison
 from mlpx.runs.records import Record
 from mlpx.runs.selecting import Group
@@ -163,7 +163,7 @@ def _print_changes(metric: Metric, base: Group, changes: Sequence[Change]) -> No
     _write(columns)
     compared = [change.comparison for change in changes if change.comparison]
     _say(_chance(compared))
-    _say(compare.method(compared, "the base"))
+    _say(wording.method(compared, "the base"))
 
 
 def _say(paragraph: str) -> None:
@@ -191,7 +191,7 @@ def _difference(metric: Metric, change: Change) -> str:
 
 
 def _signed(value: float, extent: float) -> str:
-    text = compare.number(value, extent)
+    text = wording.number(value, extent)
     return text if text.startswith("-") or not value else f"+{text}"
 
 
@@ -199,7 +199,7 @@ def _chance(compared: Sequence[Comparison]) -> str:
     """Which of the differences are more than chance."""
     sentences = []
     if certain := [each for each in compared if each.verdict == "more than chance"]:
-        named = ", ".join(f"{each.other} ({compare.p_in_words(each)})" for each in certain)
+        named = ", ".join(f"{each.other} ({wording.p_in_words(each)})" for each in certain)
         sentences.append(f"More than chance: {named}.")
     if perhaps := [each.other for each in compared if each.verdict == "chance"]:
         sentences.append(f"This may be chance: {', '.join(perhaps)}.")

@@ -47,7 +47,9 @@ FEW_DECADES = 100.0
 """A logarithmic axis that does not reach over this factor has ticks between the powers of ten."""
 MOST_DECADES = 8.0
 """A logarithmic axis shows no more powers of ten than this, so that a loss of 1e-30 does not flatten all others."""
-MARKERS = "xv^sd"
+MARKERS, SHAPES = "xv^sd", "os^DvP*X"
+"""The marks of what has no value, and those on curves."""
+MOST_MARKS = 2 * FEW_TICKS + 3
 HEADROOM, MOST_HEADROOM = 0.045, 0.25
 """The share of the axis that a row of marks takes at the top, and that of all rows together."""
 TOP, BOTTOM = 0.85, 0.13
@@ -179,15 +181,17 @@ def curves_over(
             (curve, np.array([middle_and_band(values, seeds) for values in curve.values]).T) for curve in panel.curves
         ]
         named = sum(not curve.is_background for curve in panel.curves)
-        for curve, (middle, low, high) in shown:
+        for number, (curve, (middle, low, high)) in enumerate(shown):
             if curve.is_background:
                 place.plot(x, middle, color=curve.color, linewidth=1, linestyle="--", alpha=0.7, zorder=2)
                 continue
-            marker = "o" if len(x) < 2 * FEW_TICKS + 3 else None
-            place.plot(x, middle, label=curve.label, color=curve.color, linewidth=2, marker=marker, markersize=4)
+            # The marks tell curves apart for those who do not see their colors.
+            (line,) = place.plot(x, middle, label=curve.label, color=curve.color, linewidth=2, markersize=5)
+            line.set_marker(SHAPES[number % len(SHAPES)])
+            line.set_markevery(-(-len(x) // MOST_MARKS))
             if named <= FEW_CURVES:
                 place.fill_between(x, low, high, color=curve.color, alpha=0.17, lw=0)
-        _scale_up(place, panel, [middle for _, (middle, _, _) in shown])
+        scale_up(place, panel.kind, [middle for _, (middle, _, _) in shown], log=panel.log)
         _mark(place, x, lost)
     _legend(axes, lost, legend)
     return figure
@@ -211,7 +215,7 @@ def strips(title: str, about: str, panels: Sequence[Panel], seeds: int) -> Figur
         place.xaxis.set_major_locator(FixedLocator(range(len(panel.curves))))
         place.xaxis.set_major_formatter(FixedFormatter([curve.label for curve in panel.curves]))
         place.tick_params(axis="x", length=0, labelsize=11)
-        _scale_up(place, panel, middles)
+        scale_up(place, panel.kind, middles, log=panel.log)
     return figure
 
 
@@ -230,7 +234,7 @@ def rows(
         zero: What the line at 0 is called; without a name there is none.
     """
     figure, axes = new_figure("", xlabel, "")
-    _head(figure, title, about)
+    head(figure, title, about)
     size = 10 if len(entries) <= 16 else 8
     letter = LETTER * size / 10
     left = min(0.4, max(LEFT, 0.035 + letter * max(len(entry.label) for entry in entries)))
@@ -270,7 +274,8 @@ def _draw_row(axes: Axes, y: int, entry: Row, size: float) -> None:
 # The frame
 
 
-def _head(figure: Figure, title: str, about: str) -> None:
+def head(figure: Figure, title: str, about: str) -> None:
+    """Write the title, and below it what the figure shows."""
     figure.suptitle(title, fontsize=13, y=0.975, parse_math=False)
     figure.text(0.5, 0.905, about, ha="center", va="center", fontsize=9.5, color=GRAY, parse_math=False)
 
@@ -280,7 +285,7 @@ def _panels(
 ) -> tuple[Figure, list[Axes]]:
     """The figure, with a pair of axes for each panel, side by side, and a margin at the right."""
     figure, first = new_figure("", xlabel, panels[0].label if len(panels) == 1 else "")
-    _head(figure, title, about)
+    head(figure, title, about)
     if len(panels) == 1:
         first.set_position((LEFT, BOTTOM, 0.97 - margin - LEFT, TOP - BOTTOM))
         return figure, [first]
@@ -395,17 +400,18 @@ def _scale_across(axes: Axes, across: Across, panels: int) -> None:
         axes.xaxis.set_major_locator(MaxNLocator(11, steps=[1, 2, 5, 10], integer=whole))
 
 
-def _scale_up(axes: Axes, panel: Panel, middles: Iterable[Array]) -> None:
+def scale_up(axes: Axes, kind: str, middles: Iterable[Sequence[float] | Array], *, log: bool) -> None:
+    """Make the vertical axis logarithmic where it should be and can be, and show a ``share`` in percent."""
     values = np.concatenate([[], *middles])
     values = values[np.isfinite(values)]
     low, high = (values.min(), values.max()) if len(values) else (0.0, 0.0)
     # A loss of 300 would flatten those about 0.3 on the axis of a loss that is usually linear.
-    if low > 0 and (panel.log or (panel.kind == "loss" and high > LARGE_SPREAD * low)):
+    if low > 0 and (log or (kind == "loss" and high > LARGE_SPREAD * low)):
         axes.set_yscale("log")
         bottom, top = axes.get_ylim()
         axes.set_ylim(max(bottom, top / 10**MOST_DECADES), top)
         _number_by_factors(axes.yaxis)
-    elif panel.kind == "share":
+    elif kind == "share":
         axes.yaxis.set_major_formatter(PercentFormatter(1))
 
 

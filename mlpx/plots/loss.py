@@ -10,7 +10,8 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter, Percent
 
 from mlpx.plots.figure import BLUE, GRAY, GREEN, ORANGE, new_figure, plain, plain_number
 
-COLORS = {"train": BLUE, "test": ORANGE}  # by the first word of a column's name; others are green
+# By the first word of a column's name; others are green, and dash-dotted.
+COLORS, DASHES = {"train": BLUE, "test": ORANGE}, {"train": "--", "test": "-"}
 FEW_ROWS = 15  # so few that each is marked
 
 Rows = Mapping[str, Sequence[float]]
@@ -50,7 +51,7 @@ def loss_curves(title: str, panels: Sequence[Panel], rows: Rows, *, floor: tuple
         if floor is not None and floor[1] > 0 and place is axes[0]:
             place.axhline(floor[1], label=floor[0], color=GRAY, linewidth=1.2, linestyle="--")
         place.xaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 5, 10], integer=True, min_n_ticks=1))
-        if panel.log:
+        if panel.log and any(value > 0 for column in panel.curves for value in rows[column]):
             place.set_yscale("log")
             place.yaxis.set_major_formatter(FuncFormatter(plain_number))  # 0.01, not the slower 10^-2
             place.yaxis.set_minor_formatter(NullFormatter())
@@ -75,9 +76,10 @@ def _axes(title: str, panels: Sequence[Panel]) -> tuple[Figure, list[Axes]]:
 
 
 def _draw(axes: Axes, rows: Rows, column: str, label: str) -> None:
-    color = COLORS.get(column.partition("_")[0], GREEN)
-    marker = "o" if sum(map(math.isfinite, rows[column])) < FEW_ROWS else None
-    axes.plot(rows["epoch"], rows[column], label=label, color=color, linewidth=2, marker=marker, markersize=4)
+    first_word = column.partition("_")[0]
+    color, dashes = COLORS.get(first_word, GREEN), DASHES.get(first_word, "-.")
+    (line,) = axes.plot(rows["epoch"], rows[column], dashes, label=label, color=color, linewidth=2, markersize=4)
+    line.set_marker("o" if sum(map(math.isfinite, rows[column])) < FEW_ROWS else "none")
     if f"{column}_p10" in rows:
         axes.fill_between(rows["epoch"], rows[f"{column}_p10"], rows[f"{column}_p90"], color=color, alpha=0.2, lw=0)
 

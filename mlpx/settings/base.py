@@ -2,7 +2,8 @@
 
 import os
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Annotated, Any, ClassVar, Literal, get_args, get_origin
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
@@ -70,6 +71,8 @@ class Settings(BaseModel):
     """The same, of ``mlpx sweep``."""
     is_distributed: ClassVar[bool] = False
     """Whether several processes, started by torchrun, can train it together."""
+    pictures: ClassVar[Mapping[str, str]] = MappingProxyType({})
+    """The pictures of a finished run beside that of its losses: what each shows, by the name of its file."""
     places: ClassVar[frozenset[str]] = frozenset()
     """The names of settings that are paths. They never change a number, so they may change when a run is resumed."""
 

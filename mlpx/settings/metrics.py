@@ -95,6 +95,14 @@ def _spread_of(metric: Metric, name: str) -> Metric:
     return replace(metric, name=name, is_spread=True, axis="", is_main=False)
 
 
+def by_axis(metrics: Iterable[Metric]) -> dict[str, list[Metric]]:
+    """The metrics that are drawn on an axis together, by its label."""
+    axes: dict[str, list[Metric]] = {}
+    for metric in metrics:
+        axes.setdefault(metric.axis or metric.title, []).append(metric)
+    return axes
+
+
 def columns(metrics: Iterable[Metric], replicas: int) -> list[Metric]:
     """The columns of the table and of ``metrics.csv``: ``epoch``, those of ``metrics`` with a row, ``seconds``."""
     return [EPOCH, *with_spread([metric for metric in metrics if not metric.at_end], replicas), SECONDS]

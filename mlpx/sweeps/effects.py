@@ -10,7 +10,7 @@ from mlpx.runs import comparing
 from mlpx.runs.records import Record
 from mlpx.runs.selecting import NOT_OF_GROUP, Group, best_first
 from mlpx.settings.base import Settings
-from mlpx.settings.metrics import Metric
+from mlpx.settings.metrics import Metric, by_axis
 from mlpx.settings.values import to_text
 from mlpx.sweeps import results
 from mlpx.sweeps.folder import Sweep
@@ -37,11 +37,21 @@ def picture(sweep: Sweep, records: Sequence[Record]) -> bytes:
     from mlpx.plots.figure import png
 
     groups, _ = results.grouped(sweep, records)
-    return png(_figure(sweep, groups))
+    return png(figure(sweep, groups))
 
 
-def _figure(sweep: Sweep, groups: Sequence[Group]) -> "Picture":
+def figure(sweep: Sweep, groups: Sequence[Group], over: Sequence[str] | None = None) -> "Picture":
+    """The picture, of the sweep's runs by their settings.
+
+    Args:
+        sweep: The sweep.
+        groups: Its runs.
+        over: The settings over which curves are drawn, one or two; without them all that vary decide what is drawn.
+    """
     names, metric = results.varying(sweep, groups), results.deciding(groups)
+    if over:
+        settings = [group.records[0].settings for group in groups]
+        return _curves(sweep, groups, settings, over, [name for name in names if name not in over])
     if not names:
         return _strips(sweep, groups)
     if sweep.request.options.one_at_a_time and metric:
@@ -52,7 +62,7 @@ def _figure(sweep: Sweep, groups: Sequence[Group]) -> "Picture":
     combinations = {tuple(to_text(getattr(cell, name)) for name in names) for cell in cells}
     full = math.prod(len({each[place] for each in combinations}) for place in range(len(names)))
     if len(combinations) == full or metric is None:
-        return _curves(sweep, groups, cells, names)
+        return _curves(sweep, groups, cells, names[:2], names[2:])
     return _rows(sweep, groups, names, metric)
 
 
@@ -68,25 +78,30 @@ class _Swept:
         self.words = _words(name)
         self.are_numbers = not any(isinstance(value, bool | str | list) for value in values.values())
         self._texts = sorted(values, key=lambda text: values[text]) if self.are_numbers else list(values)
-        self.shown = [values[text] if self.are_numbers else _short(text) for text in self._texts]
+        self.shown = [values[text] if self.are_numbers else short(text) for text in self._texts]
 
     @property
     def labels(self) -> list[str]:
         """The values as texts."""
-        return [_short(text) for text in self._texts]
+        return [short(text) for text in self._texts]
 
     def place(self, group: Group) -> int:
         """The place of the value that the group has."""
         return self._texts.index(to_text(getattr(group.records[0].settings, self.name)))
 
 
-def _curves(sweep: Sweep, groups: Sequence[Group], cells: Sequence[Settings], names: Sequence[str]) -> "Picture":
-    """Curves over a setting: one for each metric, or, of two settings, one for each value of the other."""
+def _curves(
+    sweep: Sweep, groups: Sequence[Group], cells: Sequence[Settings], names: Sequence[str], pooled: Sequence[str]
+) -> "Picture":
+    """Curves over a setting: one for each metric, or, of two settings, one for each value of the other.
+
+    Each place on a curve stands for all values of the settings that are ``pooled``.
+    """
     from mlpx.plots import effects
     from mlpx.plots.figure import GRAY
 
     # Curves show most over the setting that has the most numbers.
-    swept = [_Swept(cells, name) for name in names[:2]]
+    swept = [_Swept(cells, name) for name in names]
     swept.sort(key=lambda each: len(each.labels) if each.are_numbers else 0, reverse=True)
     across, other = swept[0], swept[1] if len(swept) > 1 else None
     table: list[list[list[Group]]] = [[[] for _ in across.labels] for _ in (other.labels if other else [""])]
@@ -95,28 +110,20 @@ def _curves(sweep: Sweep, groups: Sequence[Group], cells: Sequence[Settings], na
     seeds = min((sum(map(results.asked_seeds, place)) for row in table for place in row if place), default=1)
     metrics = results.main_metrics(groups)
     with_band = other is None or len(other.labels) <= effects.FEW_CURVES
-    about = _about(groups, seeds, [_words(name) for name in names[2:]], with_band=with_band)
+    about = _about(groups, seeds, [_words(name) for name in pooled], with_band=with_band)
     if other:
         colors = effects.shades(len(other.labels), in_order=other.are_numbers)
         # Beside many curves, those of the training would only hide them.
-        shown = [each if with_band else each[-1:] for each in _by_axis(metrics)]
+        shown = [each if with_band else each[-1:] for each in by_axis(metrics).values()]
         panels = [_panel(each, _of_values(each, table, other.labels, colors)) for each in shown]
         about = f"{_styles(shown)}; {about}"
     else:
         colors = [GRAY]
-        panels = [_panel(each, _of_metrics(each, table[0])) for each in _by_axis(metrics)]
-    title = _title(sweep, f"over {' and '.join(each.words for each in swept)}", names)
+        panels = [_panel(each, _of_metrics(each, table[0])) for each in by_axis(metrics).values()]
+    title = _title(sweep, f"over {' and '.join(each.words for each in swept)}", [*names, *pooled])
     lost = _lost(groups, table, metrics[-1], colors)
     axis = effects.Across(across.words, across.shown)
     return effects.curves_over(title, about, axis, panels, lost, seeds, other.words if other else "")
-
-
-def _by_axis(metrics: Iterable[Metric]) -> list[list[Metric]]:
-    """The metrics that share an axis together."""
-    by_axis: dict[str, list[Metric]] = {}
-    for metric in metrics:
-        by_axis.setdefault(metric.axis or metric.title, []).append(metric)
-    return list(by_axis.values())
 
 
 def _panel(metrics: Sequence[Metric], curves: Sequence["Curve"]) -> "Panel":
@@ -193,7 +200,7 @@ def _strips(sweep: Sweep, groups: Sequence[Group]) -> "Picture":
     from mlpx.plots import effects
 
     metrics = results.main_metrics(groups)
-    panels = [_panel(each, _of_metrics(each, [groups])) for each in _by_axis(metrics)]
+    panels = [_panel(each, _of_metrics(each, [groups])) for each in by_axis(metrics).values()]
     seeds = sum(map(results.asked_seeds, groups))
     counts = _counted(groups, metrics[-1])
     about = "; ".join([_about(groups, seeds, []), *(f"{number} {what}" for what, number in counts.items())])
@@ -208,7 +215,7 @@ def _rows(sweep: Sweep, groups: Sequence[Group], names: Sequence[str], metric: M
     entries = []
     for group in groups:
         settings = group.records[0].settings
-        label = ", ".join(f"{_words(name)} {_short(to_text(getattr(settings, name)))}" for name in names)
+        label = ", ".join(f"{_words(name)} {short(to_text(getattr(settings, name)))}" for name in names)
         values = _pooled([group], metric)
         middle, low, high = effects.middle_and_band(values, seeds)
         entries.append(
@@ -266,7 +273,7 @@ def _change_rows(sweep: Sweep, metric: Metric, base: Group, changes: Sequence[Ch
 def _changes_title(sweep: Sweep, base: Group, others: Sequence[Group]) -> str:
     """The base, if there is room to say what it is."""
     names, settings = results.varying(sweep, [base, *others]), base.records[0].settings
-    values = ", ".join(f"{_words(name)} {_short(to_text(getattr(settings, name)))}" for name in names)
+    values = ", ".join(f"{_words(name)} {short(to_text(getattr(settings, name)))}" for name in names)
     title = f"{settings.experiment}: each change of {values}"
     return title if len(title) <= MAX_TITLE else f"{settings.experiment}: what each change does"
 
@@ -285,7 +292,7 @@ def _title(sweep: Sweep, what: str, varying: Sequence[str]) -> str:
     for name, values in sweep.request.values.items():
         default = sweep.request.model.model_fields[name].default
         if len(values) == 1 and values[0] != default and name not in (*varying, *NOT_OF_GROUP):
-            fixed.append(f"{_words(name)} {_short(to_text(values[0]))}")
+            fixed.append(f"{_words(name)} {short(to_text(values[0]))}")
     while fixed and len(title) + len(", ".join(fixed)) + 3 > MAX_TITLE:
         fixed.pop()
     return f"{title} ({', '.join(fixed)})" if fixed else title
@@ -320,7 +327,7 @@ def _words(name: str) -> str:
     return name.replace("_", " ")
 
 
-def _short(text: str) -> str:
+def short(text: str) -> str:
     """A value that fits on an axis, in letters that the font of the pictures has."""
     legible = printable(text).encode("latin-1", "replace").decode("latin-1")
     return legible if len(legible) <= MAX_TEXT else f"...{legible[3 - MAX_TEXT :]}"

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from mlpx.settings.base import Settings
-from mlpx.settings.metrics import Metric
+from mlpx.settings.metrics import Metric, by_axis
 from mlpx.training.distributed import Group
 from mlpx.training.stopping import BestRow
 
@@ -230,12 +230,10 @@ class Experiment(ABC, Generic[S]):
         from mlpx.plots.figure import png
         from mlpx.plots.loss import Panel, loss_curves
 
-        metrics = [metric for metric in self.settings.metrics if metric.axis]
-        panels = []
-        for label in dict.fromkeys(metric.axis for metric in metrics):
-            drawn = [metric for metric in metrics if metric.axis == label]
-            curves = {metric.name: metric.curve for metric in drawn}
-            panels.append(Panel(label, drawn[0].kind, curves, drawn[0].log))
+        panels = [
+            Panel(label, drawn[0].kind, {metric.name: metric.curve for metric in drawn}, drawn[0].log)
+            for label, drawn in by_axis(metric for metric in self.settings.metrics if metric.axis).items()
+        ]
         band = ": median, and band of eight in ten" if len(self.settings.seeds) > 1 else ""
         return png(loss_curves(self.title + band, panels, rows, floor=floor))
 

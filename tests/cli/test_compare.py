@@ -14,10 +14,11 @@ from typing import Any
 import pytest
 from helpers import Program, Result, assert_fails, document_of, draws_nothing, environment, mlpx, on_terminal, write_run
 
-from mlpx.cli.compare import CSV_COLUMNS, number
+from mlpx.cli.compare import CSV_COLUMNS
 from mlpx.experiments.mlp.settings import MlpSettings
 from mlpx.experiments.poly.settings import PolySettings
 from mlpx.runs.execution import Execution
+from mlpx.runs.wording import number
 from mlpx.settings.values import in_ranges
 
 Compare = Callable[..., Result]

@@ -1,6 +1,7 @@
 """Settings of ``mlpx mlp``; the defaults are the textbook's."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
@@ -43,6 +44,13 @@ class MlpSettings(ReplicatedSettings):
     sweep_examples: ClassVar[Sequence[str]] = (
         "mlpx sweep mlp --dataset glyphs --hidden none,256,512x256 --lr 0.1,0.3 --seed 0..5",
         "mlpx sweep mlp --config configs/mlp-best.toml --one-at-a-time --jitter 2,0,4 --flip true,false --seed 0..5",
+    )
+    pictures: ClassVar[Mapping[str, str]] = MappingProxyType(
+        {
+            "confusion.png": "The classes of the test images, and those that the model took them for",
+            "mistakes.png": "Test images that were classified wrongly",
+            "filters.png": "Weights of the first layer, each row drawn as an image",
+        }
     )
     places: ClassVar[frozenset[str]] = frozenset({"data_dir"})
 

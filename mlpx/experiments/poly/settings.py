@@ -1,6 +1,7 @@
 """Settings of ``mlpx poly``; the defaults are the textbook's."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Annotated, ClassVar
 
 from pydantic import Field
@@ -36,6 +37,11 @@ class PolySettings(ReplicatedSettings):
         "mlpx sweep poly --degree 1,3,19",
         "mlpx sweep poly --degree 0..19 --epochs 1500 --replicas 100",
         "mlpx sweep poly --weight-decay 0.001..1..x10 --seed 0..9 --degree 19 --epochs 1500",
+    )
+    pictures: ClassVar[Mapping[str, str]] = MappingProxyType(
+        {
+            "fit.png": "The training data, the polynomial that was fitted to it, and the true curve",
+        }
     )
 
     degree: Annotated[int, Field(ge=0, le=19, description="Degree of the fitted polynomial (highest power of x)")] = 3

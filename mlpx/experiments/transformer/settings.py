@@ -1,6 +1,7 @@
 """Settings of ``mlpx transformer``; with the defaults, it learns to reverse sequences in minutes."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
@@ -41,6 +42,11 @@ class TransformerSettings(Settings):
     sweep_examples: ClassVar[Sequence[str]] = (
         "mlpx sweep transformer --num-layers 1..6 --epochs 2",
         "mlpx sweep transformer --lr 0.0005..0.008..x2 --seed 0..2 --jobs 1",
+    )
+    pictures: ClassVar[Mapping[str, str]] = MappingProxyType(
+        {
+            "attention.png": "Attention weights for a sentence of the test set",
+        }
     )
     is_distributed: ClassVar[bool] = True
     places: ClassVar[frozenset[str]] = frozenset({*FILES, "data_dir"})

@@ -1,0 +1,1 @@
+"""What is made of runs afterwards, for others to read: a page, and exports to where people look."""
