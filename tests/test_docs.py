@@ -1,5 +1,6 @@
 """The documentation is true: each command runs, each link leads somewhere, each table agrees with the program."""
 
+import importlib.util
 import itertools
 import json
 import os
@@ -66,6 +67,7 @@ RUNS = {
     "compare": "poly --num-train 20 --epochs 10 --replicas 6 --name few;"
     " poly --num-train 100 --epochs 10 --replicas 6 --name many",
     "sweeps": "sweep poly --degree 1,3 --seed 0..1 --epochs 10",
+    "exports": "sweep poly --degree 1,3 --seed 0..1 --epochs 10",
     "clusters": "sweep poly --epochs 10 --into runs/part-a; sweep poly --epochs 10 --seed 1 --into runs/part-b;"
     " sweep poly --degree 1,3 --seed 0..1 --epochs 10",
     "text": "transformer --task text --num-layers 1 --d-model 16 --epochs 1 --vocab-size 40 --train-src train.en"
@@ -163,6 +165,10 @@ def write_sentences(folder: Path) -> None:
 def test_every_command_of_the_documentation_runs(command: Command, prepared: Prepare, tmp_path: Path) -> None:
     if command.data:
         real_data(command.data)
+    if extra := re.match(r"mlpx export (tensorboard|mlflow)", command.line):
+        needed = {"mlflow": ("mlflow", "sqlalchemy", "alembic", "sqlparse")}.get(extra[1], (extra[1],))
+        if not all(map(importlib.util.find_spec, needed)):
+            pytest.skip(f"not installed: pip install 'mlpx[{extra[1]}]'")
     line = command.shorter
     if re.match(r"make|\.venv/", line):
         code, error = run_in_shell(line, ROOT)

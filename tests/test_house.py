@@ -32,13 +32,22 @@ MAY_IMPORT_AN_EXPERIMENT = {
     "cli/translate.py": "transformer",
     "cli/data.py": "mlp transformer",
 }
-ONLY_IN = {"typer": {"cli"}, "rich": {"cli"}, "plotille": {"cli"}, "scipy": {"runs"}, "ray": {"sweeps"}}
+ONLY_IN = {
+    **{package: {"cli"} for package in ("typer", "rich", "plotille")},
+    **{package: {"reports"} for package in ("tensorboard", "mlflow", "sqlalchemy", "jinja2")},
+    "scipy": {"runs"},
+    "ray": {"sweeps"},
+}
 
 READING = ("runs", "show", "compare", "report")
-COMMANDS = ("poly", "mlp", "transformer", "resume", "evaluate", "predict", "translate", "sweep", *READING)
-SWEEPS = ("sweep poly", "sweep mlp", "sweep transformer")
+COMMANDS = ("poly", "mlp", "transformer", "resume", "evaluate", "predict", "translate", "sweep", *READING, "export")
+GROUPS = ("sweep", "export")
+INSIDE = ("sweep poly", "sweep mlp", "sweep transformer", "export tensorboard", "export mlflow")
 TYPEFACES = "experiments/mlp/glyphs.py"  # matplotlib ships them
-SLOW = ("torch", "ray", "matplotlib", "numpy", "scipy", "plotille", "sentencepiece", "sacrebleu", "jinja2")
+SLOW = (
+    *("torch", "ray", "matplotlib", "numpy", "scipy", "plotille", "sentencepiece", "sacrebleu"),
+    *("tensorboard", "mlflow", "sqlalchemy", "jinja2"),
+)
 
 
 def imported(path: Path) -> set[str]:
@@ -105,7 +114,7 @@ def test_settings_and_errors_are_free_of_slow_packages() -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--help"], *([*name.split(), "--help"] for name in (*COMMANDS, *SWEEPS)), ["--version"]],
+    [["--help"], *([*name.split(), "--help"] for name in (*COMMANDS, *INSIDE)), ["--version"]],
 )
 def test_help_is_quick_and_imports_nothing_slow(arguments: list[str]) -> None:
     code = (
@@ -114,6 +123,17 @@ def test_help_is_quick_and_imports_nothing_slow(arguments: list[str]) -> None:
         f"code = main(); print([m for m in {SLOW!r} if m in sys.modules], code)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment(), check=True)
+    assert done.stdout.splitlines()[-1] == "[] 0"
+
+
+def test_training_imports_nothing_that_exports(tmp_path: Path) -> None:
+    code = (
+        "import sys; sys.argv = 'mlpx poly --epochs 2 --quiet'.split()\n"
+        "from mlpx.__main__ import main\n"
+        "code = main(); print([m for m in ('tensorboard', 'mlflow', 'sqlalchemy') if m in sys.modules], code)"
+    )
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment(), check=True, cwd=tmp_path)
     assert done.stdout.splitlines()[-1] == "[] 0"
 
 
@@ -147,7 +167,7 @@ def test_shell_completion_imports_nothing_slow(program: Program) -> None:
 def test_every_command_has_examples_and_every_option_has_help(program: Program) -> None:
     commands = [line.split()[0] for line in program("--help").out.partition("Commands:")[2].splitlines() if line]
     assert commands == [*COMMANDS, "data"]
-    for command in (*(name for name in COMMANDS if name != "sweep"), *SWEEPS, "data fetch"):
+    for command in (*(name for name in COMMANDS if name not in GROUPS), *INSIDE, "data fetch"):
         text = program(*command.split(), "--help", env=environment(COLUMNS="200")).out
         assert "Examples:\n" in text
         assert f"  mlpx {command} " in text

@@ -14,7 +14,7 @@ import typer
 
 import mlpx
 from mlpx import registry
-from mlpx.cli import options, reading_commands, streams, sweep_commands
+from mlpx.cli import export_commands, options, reading_commands, streams, sweep_commands
 from mlpx.cli.options import examples
 from mlpx.errors import Bug, Interrupted, MachineError, MlpxError, UsageError, as_mlpx_error
 from mlpx.runs import folder, reading
@@ -271,6 +271,7 @@ def translate(
 
 
 app.add_typer(reading_commands.commands)
+app.add_typer(export_commands.commands, name="export")
 
 data = typer.Typer(help="Download data sets.", epilog=examples("mlpx data fetch fashion-mnist"))
 app.add_typer(data, name="data")

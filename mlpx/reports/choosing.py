@@ -58,7 +58,7 @@ def read_parts(references: Iterable[str], where: Sequence[str], runs_dir: Path) 
     selected = selecting.matching(found, conditions)
     if not selected:
         why = "none of these runs is left" if found else "there is no run that can be read"
-        raise InputError("report", "; ".join([why, *warnings]), "Give other runs, or other conditions.")
+        raise InputError("the runs", "; ".join([why, *warnings]), "Give other runs, or other conditions.")
     parts: dict[tuple[Path | None, str], list[Record]] = {}
     for record in selected:
         parts.setdefault((chosen[record.path], record.settings.experiment), []).append(record)

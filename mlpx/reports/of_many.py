@@ -22,6 +22,8 @@ from mlpx.sweeps.folder import Sweep
 
 MOST_ROWS = 1000
 """A table has no more rows than this."""
+MOST_VALUES = 4
+"""A heading names so many values of a setting."""
 MOST_NAMES = 10
 """So many runs that failed alike are named."""
 MOST_BYTES = 350_000
@@ -76,11 +78,20 @@ def section(part: Part, name: str) -> Section:
     shown, missing = _chosen_runs(many)
     command = f"mlpx sweep {part.experiment} --config {sweep.path / 'sweep.toml'}" if part.sweep else ""
     blocks += [*shown, *of_run.settings_blocks(part.records), of_run.repeating(part.records, command)]
-    over = listed([_words(each) for each in sweep.design.varying]) if sweep.design.varying else ""
-    heading = f"{part.experiment} over {over}" if over else f"{part.experiment}: {counted(len(part.records), 'run')}"
+    varied = [_range(sweep, each) for each in sweep.design.varying]
+    heading = f"{part.experiment}: {'; '.join(varied) or counted(len(part.records), 'run')}"
     place = sweep.path.name if part.sweep else counted(len(part.records), "run")
     kept = [block for block in blocks if block.words or block.drawings or block.tables or block.code]
     return Section(heading, place, _sentence(many), _figures(many), [*warnings, *missing], kept)
+
+
+def _range(sweep: Sweep, name: str) -> str:
+    """A setting and the values that it was given: ``degree 1, 3, 19`` or ``seed 0 to 9``."""
+    texts = list(dict.fromkeys(to_text(getattr(cell, name)) for cell in sweep.design.cells))
+    numbers = all(isinstance(getattr(cell, name), int | float) for cell in sweep.design.cells)
+    if len(texts) <= MOST_VALUES:
+        return f"{_words(name)} {', '.join(texts)}"
+    return f"{_words(name)} {texts[0]} to {texts[-1]}" if numbers else f"{len(texts)} values of {_words(name)}"
 
 
 def _words(name: str) -> str:

@@ -120,22 +120,22 @@ def test_the_same_runs_give_the_same_bytes(trained: Path, tmp_path: Path, capfd:
     second, page = page_of(capfd, *runs, "--out", str(tmp_path / "b.html"))
     assert first.read_bytes() == second.read_bytes()
     # Each run is on the page once, so the run that was named beside its sweep stays with the sweep.
-    assert [each.text_content() for each in page.xpath("//h1")] == ["poly over degree and seed"]
+    assert [each.text_content() for each in page.xpath("//h1")] == ["poly: degree 1, 3, 19; seed 0, 1, 2"]
 
 
 def test_runs_of_several_experiments_are_sections_with_a_table_of_contents(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    make_sweep(tmp_path, "poly", {"degree": "1,3"}, losses)
-    make_sweep(tmp_path, "mlp", {"hidden": "none,64", "seed": "0..6"}, scores)
-    write_run(tmp_path, TransformerSettings(), {"train_loss": 0.5, "val_loss": 0.4, "epoch": 10})
-    path, page = page_of(capfd, str(tmp_path), "--out", str(tmp_path / "a.html"))
+    poly = make_sweep(tmp_path, "poly", {"degree": "1,3"}, losses)
+    mlp = make_sweep(tmp_path, "mlp", {"hidden": "none,64", "seed": "0..6"}, scores)
+    run = write_run(tmp_path, TransformerSettings(), {"train_loss": 0.5, "val_loss": 0.4, "epoch": 10})
+    path, page = page_of(capfd, *map(str, (run, mlp.path, poly.path)), "--out", str(tmp_path / "a.html"))
     assert page.xpath("//h1")[0].text == "Runs of transformer, mlp and poly"
     assert page.xpath("//nav//a/@href") == ["#section1", "#section2", "#section3"]
     assert [each.text for each in page.xpath("//h2")] == [
         "transformer, reverse",
-        "mlp over hidden and seed",
-        "poly over degree",
+        "mlp: hidden none, 64; seed 0 to 6",
+        "poly: degree 1, 3",
     ]
     words = " ".join(p.text for p in page.xpath("//section[2]//p") if p.text)
     assert "Test accuracy: hidden 64 is higher in 7 of 7 seeds" in words
@@ -150,7 +150,7 @@ def test_runs_that_are_no_sweep_are_compared_over_the_settings_in_which_they_dif
             settings = PolySettings(degree=degree, seed=seed)
             write_run(tmp_path / "runs", settings, {**losses(settings, seed), "epoch": 20})
     _, page = page_of(capfd, str(tmp_path / "runs"), "--out", str(tmp_path / "a.html"))
-    assert page.xpath("//h1")[0].text == "poly over degree and seed"
+    assert page.xpath("//h1")[0].text == "poly: degree 1, 3, 19; seed 0, 1"
     assert [row[0] for row in cells(page, "Results")] == ["degree", "1", "3", "19"]
     _, page = page_of(capfd, str(tmp_path / "runs"), "--where", "degree > 1", "--out", str(tmp_path / "a.html"))
     assert sorted(row[0] for row in cells(page, "Results")[1:]) == ["19", "3"]
