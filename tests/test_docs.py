@@ -67,6 +67,7 @@ RUNS = {
     "compare": "poly --num-train 20 --epochs 10 --replicas 6 --name few;"
     " poly --num-train 100 --epochs 10 --replicas 6 --name many",
     "sweeps": "sweep poly --degree 1,3 --seed 0..1 --epochs 10",
+    "reports": "sweep poly --degree 1,3 --seed 0..1 --epochs 10",
     "exports": "sweep poly --degree 1,3 --seed 0..1 --epochs 10",
     "clusters": "sweep poly --epochs 10 --into runs/part-a; sweep poly --epochs 10 --seed 1 --into runs/part-b;"
     " sweep poly --degree 1,3 --seed 0..1 --epochs 10",

@@ -129,7 +129,7 @@ def compare(
 
 
 @commands.command(
-    help="Write a report: one HTML page about runs, to send or to print.",
+    help="Write a report: one HTML page about runs, to be sent.",
     epilog=examples(
         "mlpx report latest",
         "mlpx report 20261124-103000-poly-sweep-degree",
