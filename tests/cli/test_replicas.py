@@ -136,10 +136,10 @@ def test_a_run_that_is_older_than_a_setting_goes_on(program: Program) -> None:
 @pytest.mark.parametrize(
     "command",
     [
-        ["poly", "--degree", "19", "--epochs", "3000", "--replicas", "20"],
+        pytest.param(["poly", "--degree", "19", "--epochs", "3000", "--replicas", "20"], marks=pytest.mark.slow),
         # Three of these diverge, by epochs 100, 140 and 160.
         ["poly", "--degree", "5", "--lr", "0.4", "--seed", "10", "--epochs", "1000", "--replicas", "8"],
-        [*MLP_RICH, "--epochs", "12", "--replicas", "3", "--dropout", "0.2"],
+        pytest.param([*MLP_RICH, "--epochs", "12", "--replicas", "3", "--dropout", "0.2"], marks=pytest.mark.slow),
     ],
 )
 @pytest.mark.program

@@ -41,6 +41,7 @@ def disturb(folder: Path, into: str, rank: int | None, signum: int) -> int:
     return process.returncode
 
 
+@pytest.mark.slow
 def test_they_train_one_run_and_go_on_with_it_bit_for_bit_whatever_ended_it(program: Program, tmp_path: Path) -> None:
     launching.require_network()
     result = train(tmp_path, "undisturbed")

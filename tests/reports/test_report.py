@@ -217,7 +217,9 @@ def test_hostile_settings_and_texts_are_shown_as_they_are(tmp_path: Path, capfd:
         document |= {"summary": HOSTILE, "warnings": [HOSTILE], "command": HOSTILE, "host": HOSTILE}
         (run / "run.json").write_text(json.dumps(document))
         (run / "translations.txt").write_text(f"source:    {HOSTILE}\nreference: \0\noutput:    {HOSTILE}\n")
+    run = run.rename(tmp_path / "runs" / "<script>alert(1)<")
     path, page = page_of(capfd, str(run))
+    assert page.xpath("//p[@class='place']")[0].text == run.name
     assert page.xpath("//p[@class='lead']")[0].text == f"{HOSTILE}."
     assert page.xpath("//td[text()=$text]", text=HOSTILE)
     assert "<script>alert" not in path.read_text()

@@ -548,6 +548,7 @@ def two_hosts(*arguments: str) -> None:
 
 
 @pytest.mark.program
+@pytest.mark.slow
 def test_two_hosts_work_on_one_run_as_one_does() -> None:
     two_hosts("--trials", "2", "--every", "90", "--workers", "8", "killed", "every-call")
 

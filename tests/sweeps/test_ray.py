@@ -76,6 +76,7 @@ def test_nine_runs_equal_single_runs_and_leave_nothing_but_their_folders(three: 
 
 
 @pytest.mark.ray
+@pytest.mark.slow
 def test_a_killed_worker_costs_nothing_but_time(three: RayCluster, tmp_path: Path) -> None:
     with three.live("sweep", "poly", *LONG, "--seed", "0..2", "--on", "ray", "--quiet", cwd=tmp_path) as driver:
         wait_for(lambda: has_saved(tmp_path / "runs", 3))
@@ -123,9 +124,7 @@ def test_each_run_gets_a_gpu_of_its_own(three: RayCluster, tmp_path: Path) -> No
 
 
 @pytest.mark.ray
-@pytest.mark.parametrize(
-    "way", [pytest.param("hidden", marks=pytest.mark.slow), "changed", pytest.param("absent", marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize("way", [pytest.param(way, marks=pytest.mark.slow) for way in ("hidden", "changed", "absent")])
 def test_a_node_that_cannot_carry_out_runs_is_refused_by_name(three: RayCluster, tmp_path: Path, way: str) -> None:
     runs = tmp_path / "runs"
     runs.mkdir()

@@ -178,6 +178,7 @@ def test_workers_that_are_stopped_or_queued_again_go_on_later(slurm: Slurm, alon
     assert starts_of_workers(sweep) == [2, 2, 1]
 
 
+@pytest.mark.slow
 def test_a_cancelled_job_leaves_nothing_and_the_sweep_ends_without_slurm(
     slurm: Slurm, alone: Alone, tmp_path: Path
 ) -> None:

@@ -287,7 +287,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
     return outcome(finished(RICH, tmp_path_factory.mktemp("undisturbed")).path)
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.parametrize("number", [pytest.param(signal.SIGKILL, marks=pytest.mark.slow), signal.SIGTERM])
 def test_a_stopped_run_goes_on_to_the_same_bits(
     program: Program, tmp_path: Path, undisturbed: Outcome, number: signal.Signals
 ) -> None:
