@@ -2,6 +2,7 @@
 
 import base64
 import re
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from markupsafe import Markup, escape
@@ -24,6 +25,8 @@ COLORS = {
     "#000000": "ink",
     "#ffffff": "paper",
 }
+LUMA, LEAST_LUMA = (0.299, 0.587, 0.114), 120
+"""How bright red, green and blue are, and how bright a line has to be on a dark page, from 0 to 255."""
 _GROUP_ID = re.compile(r'<g id="[^"]*"')
 _ID = re.compile(r'( id="|url\(#|href="#)')
 _COLOR = re.compile(r"#[0-9a-f]{6}(?=[;\"])")
@@ -56,7 +59,8 @@ def inline(figure: "Picture", name: str, title: str, description: str) -> Markup
         body = pattern.sub("", body, count=0 if pattern is _COMMENT else 1)
     body = _GROUP_ID.sub("<g", body)
     body = _ID.sub(rf"\g<1>{name}-", body)
-    body = _COLOR.sub(lambda found: _color(found[0]), body)
+    others = sorted({*_COLOR.findall(body)} - {*COLORS})
+    body = _COLOR.sub(lambda found: f"var(--{COLORS.get(found[0], found[0][1:])})", body)
     body = _PLACES.sub(_rounded, body)
     body = _FAMILY.sub("font-family: sans-serif", _FONT.sub(r"\1 sans-serif", body))
     body = _SPACE.sub(">\n<", body).replace("xlink:href", "href")
@@ -64,7 +68,7 @@ def inline(figure: "Picture", name: str, title: str, description: str) -> Markup
     return Markup(  # noqa: S704 - matplotlib has escaped the texts within
         f'<svg viewBox="0 0 {width:g} {height:g}" role="img" aria-labelledby="{name}-title {name}-desc">'
         f'<title id="{name}-title">{escape(printable(title))}</title>'
-        f'<desc id="{name}-desc">{escape(printable(description))}</desc>{body}</svg>'
+        f'<desc id="{name}-desc">{escape(printable(description))}</desc>{_style(others)}{body}</svg>'
     )
 
 
@@ -73,9 +77,24 @@ def _rounded(attribute: re.Match[str]) -> str:
     return _FRACTION.sub(r"\1", attribute[0])
 
 
-def _color(code: str) -> str:
-    name = COLORS.get(code)
-    return f"var(--{name})" if name else code
+def _style(codes: Sequence[str]) -> str:
+    """What other colors are by day and on paper, and by night, when dark ones are made lighter."""
+    if not codes:
+        return ""
+    day = "".join(f"--{code[1:]}:{code};" for code in codes)
+    night = "".join(f"--{code[1:]}:{_lighter(code)};" for code in codes)
+    at_night = f"@media screen and (prefers-color-scheme:dark){{:root{{{night}}}}}"
+    return f"<style>:root{{{day}}}{at_night}</style>"
+
+
+def _lighter(code: str) -> str:
+    """The color, mixed with as much white as it needs to be seen on a dark page."""
+    parts = [int(code[place : place + 2], 16) for place in (1, 3, 5)]
+    for share in range(0, 100, 5):
+        mixed = [round(part + (255 - part) * share / 100) for part in parts]
+        if sum(weight * part for weight, part in zip(LUMA, mixed, strict=True)) >= LEAST_LUMA:
+            return "#" + "".join(f"{part:02x}" for part in mixed)
+    return code
 
 
 def image(png: bytes, description: str) -> Markup:

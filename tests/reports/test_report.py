@@ -259,6 +259,21 @@ def test_two_hundred_runs_are_less_than_two_megabytes_and_ten_seconds(
     assert len(page.xpath("//img")) == 3
 
 
+def test_by_night_dark_colors_are_lighter(trained: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    path, _ = page_of(capfd, str(trained / "runs/degrees"), "--out", str(tmp_path / "a.html"))
+    text = path.read_text()
+    used = set(re.findall(r"var\(--([0-9a-f]{6})\)", text))
+    day, night = (
+        dict(re.findall(r"--([0-9a-f]{6}):(#[0-9a-f]{6});", part))
+        for part in re.findall(
+            r"<style>:root{(.*?)}@media screen and \(prefers-color-scheme:dark\){:root{(.*?)}}</style>", text
+        )[0]
+    )
+    assert used == set(day) == set(night)
+    assert "440154" in used  # the first, nearly black color of viridis
+    assert night["440154"] > day["440154"] == "#440154"
+
+
 def test_where_the_page_lies(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     runs = [write_run(tmp_path / "runs", PolySettings(degree=degree), {"epoch": 3}) for degree in (1, 3)]
     in_runs = ("--runs-dir", str(tmp_path / "runs"))
