@@ -18,9 +18,9 @@ assert sys.argv[1] == "plain" or keep_freed()
 for number in range(30):
     if number == 20:
         before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    # All are freed before the next ones come, which leaves the end of the heap free.
+    parts = None
     parts = [torch.ones(2**21) for _ in range(12)]
-    # The last of them goes first, which leaves the end of the heap free, as it often is.
-    parts.reverse()
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
@@ -34,7 +34,8 @@ def faults(how: str) -> int:
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the C library is not glibc")
 def test_memory_that_is_freed_is_kept_and_costs_no_page_faults() -> None:
-    plain, kept = faults("plain"), faults("kept")
+    # By default it depends on where the heap happens to lie; once in a while all stays.
+    plain, kept = max(faults("plain") for _ in range(3)), faults("kept")
     print(f"\npage faults: {plain} by default, {kept} where memory is kept")
     assert kept < 100 < plain
 
