@@ -41,7 +41,7 @@ CONTRASTS = """(limit) => {
   const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
   for (let node; (node = walker.nextNode());) {
     const element = node.parentElement;
-    if (!node.data.trim() || ["SCRIPT", "title", "desc"].includes(element.tagName)) continue;
+    if (!node.data.trim() || ["SCRIPT", "style", "title", "desc"].includes(element.tagName)) continue;
     const style = getComputedStyle(element);
     const isDrawn = element instanceof SVGElement;
     const below = behind(isDrawn ? element.ownerSVGElement : element);
