@@ -1,4 +1,4 @@
-"""What an export takes from a run folder: its name, its metrics over time, its files. The folder is only read."""
+"""What a page or an export takes from a run folder: its metrics over time, its files. The folder is only read."""
 
 import math
 import os

@@ -92,8 +92,3 @@ class Section(NamedTuple):
     figures: Sequence[tuple[str, str]]
     warnings: Sequence[str]
     blocks: Sequence[Block]
-
-
-def number(metric_text: str, value: float) -> Cell:
-    """A cell of a number with its text."""
-    return Cell(metric_text, value if value == value else None)

@@ -1,5 +1,6 @@
 """What a page says of runs that belong together: those of a sweep, or others of one experiment."""
 
+import shlex
 import statistics
 from collections import Counter
 from collections.abc import Sequence
@@ -14,11 +15,11 @@ from mlpx.runs import selecting
 from mlpx.runs.facts import Facts
 from mlpx.runs.records import Record
 from mlpx.runs.selecting import Group
-from mlpx.runs.sides import BASE
+from mlpx.runs.sides import BASE, in_words
 from mlpx.settings.metrics import Metric
 from mlpx.settings.values import to_text
 from mlpx.sweeps import effects, results
-from mlpx.sweeps.folder import Sweep
+from mlpx.sweeps.folder import FILE, Sweep
 
 MOST_ROWS = 1000
 """A table has no more rows than this."""
@@ -52,8 +53,7 @@ class Many(NamedTuple):
         settings = group.records[0].settings
         if self.sweep.request.options.one_at_a_time:
             return results.difference(settings, self.sweep.design.cells[0]) or BASE
-        values = (f"{_words(name)} {to_text(getattr(settings, name, ''))}" for name in self.varying)
-        return ", ".join(values) or "all settings alike"
+        return in_words(settings, self.varying) or "all settings alike"
 
     def best_first(self) -> list[Group]:
         """The groups by the mean of the metric."""
@@ -76,7 +76,7 @@ def section(part: Part, name: str) -> Section:
         blocks.append(Block("Curves", drawings=[drawn] if drawn else []))
     blocks.append(_compared(many))
     shown, missing = _chosen_runs(many)
-    command = f"mlpx sweep {part.experiment} --config {sweep.path / 'sweep.toml'}" if part.sweep else ""
+    command = f"mlpx sweep {part.experiment} --config {shlex.quote(str(sweep.path / FILE))}" if part.sweep else ""
     blocks += [*shown, *of_run.settings_blocks(part.records), of_run.repeating(part.records, command)]
     varied = [_range(sweep, each) for each in sweep.design.varying]
     heading = f"{part.experiment}: {'; '.join(varied) or counted(len(part.records), 'run')}"

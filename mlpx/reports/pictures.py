@@ -6,13 +6,13 @@ import re
 from collections.abc import Callable
 from typing import NamedTuple
 
-from mlpx.errors import reason
-from mlpx.files import read_regular
+from mlpx.errors import InputError
+from mlpx.files import exists
 from mlpx.reports import drawing
+from mlpx.reports.contents import read_png, read_text
 from mlpx.reports.elements import Cell, Drawing, Table
 from mlpx.runs.records import Record
 
-PNG = b"\x89PNG\r\n\x1a\n"
 MOST_BYTES = 750_000
 """The pictures of a run take no more than this together, so that the page can be mailed."""
 MOST_TRANSLATIONS = 8
@@ -48,18 +48,16 @@ def of_run(record: Record, most: int = MOST_BYTES) -> Pictures:
     found = Pictures([], [], [])
     left = most
     for file, caption in record.settings.pictures.items():
-        try:
-            png = read_regular(record.path / file)
-        except FileNotFoundError:
+        if not exists(record.path / file):
             if record.is_finished:
                 found.warnings.append(f"{record.path.name}: {file} is missing")
             continue
-        except OSError as error:
-            found.warnings.append(f"{record.path.name}: {file} cannot be read ({reason(error)})")
+        try:
+            png, *_ = read_png(record.path / file)
+        except InputError as error:
+            found.warnings.append(str(error))
             continue
-        if not png.startswith(PNG):
-            found.warnings.append(f"{record.path.name}: {file} is not a PNG file")
-        elif len(png) > left:
+        if len(png) > left:
             found.left_out.append(file)
         else:
             left -= len(png)
@@ -119,6 +117,6 @@ def _translations(text: str) -> Table | None:
 
 def _read(record: Record, file: str, table: Callable[[str], Table | None]) -> Table | None:
     try:
-        return table(read_regular(record.path / file).decode(errors="replace"))
-    except (OSError, csv.Error):
+        return table(read_text(record.path / file))
+    except (InputError, csv.Error):
         return None

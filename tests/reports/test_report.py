@@ -198,7 +198,7 @@ def test_a_run_in_any_state_has_a_page(status: str, tmp_path: Path, capfd: pytes
     warnings = [each.text for each in page.xpath("//p[@class='warning']")]
     if status == "no numbers":
         assert any("metrics.csv" in each for each in warnings)
-        assert any("fit.png is not a PNG file" in each for each in warnings)
+        assert any("fit.png: is no PNG file" in each for each in warnings)
     assert page.xpath("//p[@class='lead']")[0].text
 
 
